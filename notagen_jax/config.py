@@ -1,0 +1,118 @@
+"""The sizes and settings of a NotaGen model."""
+
+import dataclasses
+import json
+from typing import Any, Literal, Self
+
+from notagen_jax.errors import NotaGenError
+
+PATCH_SIZE = 16
+"""Characters in a patch."""
+VOCABULARY = 128
+"""ASCII codes; 0, 1 and 2 are pad, bos and eos."""
+HEAD_SIZE = 64
+"""Features of one attention head, in every official size."""
+
+SIZES = ("hidden_size", "patch_layers", "char_layers", "patch_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the two decoders and how they are computed.
+
+    The sizes decide the parameters; the rest decides only how they are used, so it may differ
+    between training and sampling of the same checkpoint.
+    """
+
+    hidden_size: int
+    """Width H of both decoders, a multiple of 64."""
+    patch_layers: int
+    """Blocks of the patch-level decoder."""
+    char_layers: int
+    """Blocks of the character-level decoder."""
+    patch_length: int
+    """Most patches in a window (learned positions of the patch-level decoder)."""
+    dropout: float = 0.1
+    """Rate on embeddings and residuals, in training only."""
+    attention_dropout: float = 0.1
+    """Rate on attention weights, in training only; flash attention needs 0."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the arithmetic; parameters are always float32."""
+    attention: Literal["xla", "cudnn"] = "xla"
+    """Patch-level attention: plain XLA, or cuDNN's flash attention (GPU, bfloat16 only)."""
+    remat: bool = False
+    """Recompute each block's activations in the backward pass, to save memory."""
+
+    def __post_init__(self) -> None:
+        for name in SIZES:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise NotaGenError(f"model configuration: {name} must be a positive integer, got {value!r}")
+        if self.hidden_size % HEAD_SIZE:
+            raise NotaGenError(
+                f"model configuration: hidden_size must be a multiple of {HEAD_SIZE}, got {self.hidden_size}"
+            )
+        for name in ("dropout", "attention_dropout"):
+            rate = getattr(self, name)
+            if not 0 <= rate < 1:
+                raise NotaGenError(f"model configuration: {name} must be in [0, 1), got {rate!r}")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise NotaGenError(f"model configuration: dtype must be float32 or bfloat16, got {self.dtype!r}")
+        if self.attention not in ("xla", "cudnn"):
+            raise NotaGenError(f"model configuration: attention must be xla or cudnn, got {self.attention!r}")
+        if self.attention == "cudnn" and (self.dtype != "bfloat16" or self.attention_dropout):
+            raise NotaGenError(
+                "model configuration: cudnn attention needs dtype bfloat16 and attention_dropout 0"
+            )
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of every block."""
+        return self.hidden_size // HEAD_SIZE
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters, the tied output counted once."""
+        width = self.hidden_size
+        block = 12 * width**2 + 13 * width
+        norms = 4 * width
+        embeddings = (PATCH_SIZE * VOCABULARY + 1 + self.patch_length + VOCABULARY + PATCH_SIZE + 1) * width
+        return (self.patch_layers + self.char_layers) * block + norms + embeddings
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`; raises `NotaGenError` when they do not fit together."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """The configuration as a JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Self:
+        """Read what `to_json` wrote; `source` names the file in errors.
+
+        Raises `NotaGenError` on broken JSON, an unknown field or a missing size.
+        """
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise NotaGenError(f"{source}: not a JSON file ({error}); convert the checkpoint again") from error
+        if not isinstance(fields, dict):
+            raise NotaGenError(f"{source}: expected a JSON object of model sizes")
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(fields) - known)
+        missing = sorted(set(SIZES) - set(fields))
+        if unknown or missing:
+            raise NotaGenError(
+                f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing})"
+            )
+        return cls(**fields)
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "mini": ModelConfig(hidden_size=256, patch_layers=8, char_layers=2, patch_length=1024),
+    "small": ModelConfig(hidden_size=768, patch_layers=12, char_layers=3, patch_length=2048),
+    "medium": ModelConfig(hidden_size=1024, patch_layers=16, char_layers=3, patch_length=2048),
+    "large": ModelConfig(hidden_size=1280, patch_layers=20, char_layers=6, patch_length=1024),
+}
+"""The packaged size and the three official ones (paper, table 1)."""

@@ -1,0 +1,240 @@
+"""The two decoders of NotaGen as Flax modules (paper section 3.1).
+
+Both are pre-LayerNorm GPT-2 stacks. The layers of a stack are one scanned block, so compile time
+does not grow with depth and every block parameter carries a leading layer axis.
+"""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from notagen_jax.config import HEAD_SIZE, PATCH_SIZE, VOCABULARY, ModelConfig
+
+INIT_SCALE = 0.02
+NORM_EPSILON = 1e-5
+
+
+def attend(
+    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, dropout: nn.Module | None = None
+) -> jax.Array:
+    """Scaled dot-product attention with a float32 softmax.
+
+    queries (B, T, heads, 64); keys, values (B, S, heads, 64); mask bool, broadcast to
+    (B, heads, T, S), true where attention is allowed. Returns (B, T, heads, 64).
+    """
+    scores = jnp.einsum("bthd,bshd->bhts", queries, keys, preferred_element_type=jnp.float32)
+    scores = jnp.where(mask, scores / math.sqrt(HEAD_SIZE), jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    if dropout is not None:
+        weights = dropout(weights)
+    return jnp.einsum("bhts,bshd->bthd", weights, values)
+
+
+def causal_mask(length: int, segments: jax.Array | None = None) -> jax.Array:
+    """Which positions may attend to which: bool (1 or B, 1, length, length).
+
+    `segments` int (B, length) numbers the pieces packed into each row; attention stays inside one.
+    """
+    mask = jnp.tril(jnp.ones((1, 1, length, length), bool))
+    if segments is None:
+        return mask
+    return mask & (segments[:, None, :, None] == segments[:, None, None, :])
+
+
+def segment_positions(segments: jax.Array) -> jax.Array:
+    """Position of each patch inside its piece, int32 (B, P), for `segments` int (B, P)."""
+    index = jnp.arange(segments.shape[1], dtype=jnp.int32)
+    starts = jnp.concatenate(
+        [jnp.ones_like(segments[:, :1], bool), segments[:, 1:] != segments[:, :-1]], axis=1
+    )
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+
+
+class Block(nn.Module):
+    """One pre-LayerNorm GPT-2 block.
+
+    `project` and `finish` are its two halves around the attention, so that cached decoding runs
+    the same parameters and arithmetic as the full forward pass.
+    """
+
+    config: ModelConfig
+    layers: int
+    """Depth of the whole stack; scales the initial residual projections as GPT-2 does."""
+    flash: bool = False
+
+    def setup(self) -> None:
+        width = self.config.hidden_size
+        dtype = jnp.dtype(self.config.dtype)
+        residual_scale = INIT_SCALE / math.sqrt(2 * self.layers)
+
+        def dense(features: int, scale: float = INIT_SCALE) -> nn.Dense:
+            return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(scale))
+
+        self.ln_1 = layer_norm(dtype)
+        self.qkv = dense(3 * width)
+        self.attention_out = dense(width, residual_scale)
+        self.ln_2 = layer_norm(dtype)
+        self.mlp_in = dense(4 * width)
+        self.mlp_out = dense(width, residual_scale)
+        self.attention_drop = nn.Dropout(self.config.attention_dropout)
+        self.drop = nn.Dropout(self.config.dropout)
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values (…, heads, 64) of x (…, H)."""
+        qkv = self.qkv(self.ln_1(x))
+        heads = (*x.shape[:-1], self.config.heads, HEAD_SIZE)
+        return tuple(part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
+
+    def finish(self, x: jax.Array, attended: jax.Array, deterministic: bool = True) -> jax.Array:
+        """Both residual additions: x (…, H), attended (…, heads, 64) → (…, H)."""
+        out = self.attention_out(attended.reshape(x.shape))
+        x = x + self.drop(out, deterministic=deterministic)
+        out = self.mlp_out(nn.gelu(self.mlp_in(self.ln_2(x)), approximate=True))
+        return x + self.drop(out, deterministic=deterministic)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, deterministic: bool
+    ) -> tuple[jax.Array, None]:
+        """x (B, T, H), mask as in `attend` (None: causal) → (B, T, H), as a scan body."""
+        queries, keys, values = self.project(x)
+        if self.flash and mask is None:
+            attended = jax.nn.dot_product_attention(
+                queries, keys, values, is_causal=True, implementation="cudnn"
+            )
+        elif self.flash:
+            attended = jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation="cudnn")
+        else:
+            if mask is None:
+                mask = causal_mask(x.shape[1])
+            active = self.config.attention_dropout > 0 and not deterministic
+            dropout = (lambda weights: self.attention_drop(weights, deterministic=False)) if active else None
+            attended = attend(queries, keys, values, mask, dropout)
+        return self.finish(x, attended, deterministic), None
+
+
+class Stack(nn.Module):
+    """`layers` blocks and the final norm, scanned over the leading axis of their parameters."""
+
+    config: ModelConfig
+    layers: int
+    flash: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> jax.Array:
+        """x (B, T, H) → (B, T, H)."""
+        x = nn.Dropout(self.config.dropout)(x, deterministic=deterministic)
+        block = nn.remat(Block, prevent_cse=False, static_argnums=(3,)) if self.config.remat else Block
+        scanned = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast, nn.broadcast),
+            length=self.layers,
+        )
+        x, _ = scanned(self.config, self.layers, self.flash, name="blocks")(x, mask, deterministic)
+        return layer_norm(jnp.dtype(self.config.dtype), name="ln_f")(x)
+
+
+class PatchDecoder(nn.Module):
+    """Patch-level decoder: patches (B, P, 16) → vectors (B, P, H); vector t predicts patch t+1."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        init = nn.initializers.normal(INIT_SCALE)
+        width = self.config.hidden_size
+        self.table = self.param("table", init, (PATCH_SIZE * VOCABULARY, width))
+        self.bias = self.param("bias", nn.initializers.zeros, (width,))
+        self.wpe = self.param("wpe", init, (self.config.patch_length, width))
+        self.stack = Stack(self.config, self.config.patch_layers, self.config.attention == "cudnn")
+
+    def embed(self, patches: jax.Array, positions: jax.Array) -> jax.Array:
+        """Patches (…, 16) at positions (…) → (…, H).
+
+        A linear layer on one-hots is a sum of 16 rows of its table, one for each character.
+        """
+        rows = patches.astype(jnp.int32) + VOCABULARY * jnp.arange(PATCH_SIZE)
+        embedded = self.table[rows].sum(axis=-2) + self.bias + self.wpe[positions]
+        return embedded.astype(self.config.dtype)
+
+    def __call__(
+        self, patches: jax.Array, segments: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """patches uint8 (B, P, 16), segments int (B, P) or None → (B, P, H)."""
+        length = patches.shape[1]
+        if length > self.config.patch_length:
+            raise ValueError(f"{length} patches exceed the model's window of {self.config.patch_length}")
+        if segments is None:
+            return self.stack(self.embed(patches, jnp.arange(length)), None, deterministic)
+        x = self.embed(patches, segment_positions(segments))
+        return self.stack(x, causal_mask(length, segments), deterministic)
+
+
+class CharDecoder(nn.Module):
+    """Character-level decoder: a patch vector and the characters so far → next-character logits."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        init = nn.initializers.normal(INIT_SCALE)
+        width = self.config.hidden_size
+        self.wte = self.param("wte", init, (VOCABULARY, width))
+        # Official checkpoints hold 17 positions; the 17th output predicts nothing and is not computed.
+        self.wpe = self.param("wpe", init, (PATCH_SIZE + 1, width))
+        self.stack = Stack(self.config, self.config.char_layers)
+
+    def embed(self, characters: jax.Array) -> jax.Array:
+        """Character ids (…) → (…, H), without position."""
+        return self.wte[characters.astype(jnp.int32)].astype(self.config.dtype)
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """Vectors (…, H) → float32 (…, 128) by the tied character embedding."""
+        wte = self.wte.astype(self.config.dtype)
+        return jnp.einsum("...h,vh->...v", x, wte, preferred_element_type=jnp.float32)
+
+    def __call__(self, vectors: jax.Array, patches: jax.Array, deterministic: bool = True) -> jax.Array:
+        """vectors (N, H), patches uint8 (N, 16) → float32 (N, 16, 128); output i predicts char i.
+
+        The patch vector takes the place of the bos embedding.
+        """
+        x = jnp.concatenate([vectors[:, None].astype(self.config.dtype), self.embed(patches[:, :-1])], axis=1)
+        x = x + self.wpe[:PATCH_SIZE].astype(self.config.dtype)
+        return self.logits(self.stack(x, None, deterministic))
+
+
+class NotaGen(nn.Module):
+    """The whole model: patches (B, P, 16) → logits of patches 1 … P-1."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        self.patch_decoder = PatchDecoder(self.config)
+        self.char_decoder = CharDecoder(self.config)
+
+    def __call__(
+        self, patches: jax.Array, segments: jax.Array | None = None, deterministic: bool = True
+    ) -> jax.Array:
+        """patches uint8 (B, P, 16), segments int (B, P) or None → float32 (B, P-1, 16, 128).
+
+        The begin patch is never a target and the vector of the last patch is never used.
+        """
+        vectors = self.patch_decoder(patches, segments, deterministic)
+        batch, length, width = vectors.shape
+        logits = self.char_decoder(
+            vectors[:, :-1].reshape(-1, width), patches[:, 1:].reshape(-1, PATCH_SIZE), deterministic
+        )
+        return logits.reshape(batch, length - 1, PATCH_SIZE, VOCABULARY)
+
+
+def layer_norm(dtype: Any, name: str | None = None) -> nn.LayerNorm:
+    """GPT-2's layer norm; the two-pass variance keeps float32 parity with PyTorch."""
+    return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def init_params(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
+    """Fresh float32 parameters, drawn as GPT-2 draws them (normal 0.02, scaled residual outputs)."""
+    patches = jnp.zeros((1, 2, PATCH_SIZE), jnp.uint8)
+    return NotaGen(config.replace(attention="xla")).init(key, patches)["params"]
