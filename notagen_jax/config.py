@@ -42,9 +42,11 @@ class ModelConfig:
     """Patch-level attention: plain XLA, or cuDNN's flash attention (GPU, bfloat16 only)."""
     remat: bool = False
     """Recompute each block's activations in the backward pass, to save memory."""
+    unroll: int = 1
+    """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 
     def __post_init__(self) -> None:
-        for name in SIZES:
+        for name in (*SIZES, "unroll"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise NotaGenError(f"model configuration: {name} must be a positive integer, got {value!r}")
@@ -110,7 +112,7 @@ class ModelConfig:
 
 
 PRESETS: dict[str, ModelConfig] = {
-    "mini": ModelConfig(hidden_size=256, patch_layers=8, char_layers=2, patch_length=1024),
+    "mini": ModelConfig(hidden_size=256, patch_layers=8, char_layers=2, patch_length=512),
     "small": ModelConfig(hidden_size=768, patch_layers=12, char_layers=3, patch_length=2048),
     "medium": ModelConfig(hidden_size=1024, patch_layers=16, char_layers=3, patch_length=2048),
     "large": ModelConfig(hidden_size=1280, patch_layers=20, char_layers=6, patch_length=1024),

@@ -133,6 +133,7 @@ class Stack(nn.Module):
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
             length=self.layers,
+            unroll=min(self.config.unroll, self.layers),
         )
         x, _ = scanned(self.config, self.layers, self.flash, name="blocks")(x, mask, deterministic)
         return layer_norm(jnp.dtype(self.config.dtype), name="ln_f")(x)

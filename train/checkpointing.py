@@ -1,0 +1,100 @@
+"""Saving and restoring a run: Orbax checkpoints that hold all a resume needs.
+
+A run folder holds `model.json` (the model's configuration), `labels.json` (the prompts it was
+trained on) and `checkpoints/STEP/{params, optimizer, position, metrics}`. The last two checkpoints
+and the best by held-out loss are kept.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
+
+from notagen_jax.config import SIZES, ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.files import write_atomic
+from train.step import TrainState
+
+METRIC = "held_out"
+
+
+def _metric(metrics: dict[str, float]) -> float:
+    """Held-out loss of a checkpoint that was saved after an evaluation."""
+    return metrics[METRIC]
+
+
+class RunCheckpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, run: Path, model: ModelConfig) -> None:
+        """Open or start a run; raises `NotaGenError` when the folder holds a model of other sizes."""
+        description = run / "model.json"
+        if description.is_file():
+            before = ModelConfig.from_json(description.read_text(encoding="utf-8"), str(description))
+            changed = [name for name in SIZES if getattr(before, name) != getattr(model, name)]
+            if changed:
+                raise NotaGenError(
+                    f"{run}: this run was started with another {', '.join(changed)}; "
+                    "choose another --run folder, or the sizes it was started with"
+                )
+        else:
+            write_atomic(description, model.to_json())
+        self._manager = ocp.CheckpointManager(
+            (run / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation.AnyPreservationPolicy(
+                    [
+                        preservation.LatestN(2),
+                        preservation.BestN(
+                            get_metric_fn=_metric, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                        ),
+                    ]
+                ),
+                best_fn=_metric,
+                best_mode="min",
+                enable_async_checkpointing=True,
+            ),
+            item_names=("params", "optimizer", "position"),
+        )
+
+    @property
+    def last_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, position: dict[str, Any], metrics: dict[str, float] | None) -> None:
+        """Start saving in the background; `metrics` only after an evaluation."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                optimizer=ocp.args.StandardSave(state.optimizer),
+                position=ocp.args.JsonSave(position),
+            ),
+            metrics=metrics,
+        )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint and the position of its data; `like` gives shapes and types."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        step = self._manager.latest_step()
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(abstract.params),
+                optimizer=ocp.args.StandardRestore(abstract.optimizer),
+                position=ocp.args.JsonRestore(),
+            ),
+        )
+        state = TrainState(jax.numpy.asarray(step, "int32"), restored.params, restored.optimizer)
+        return state, restored.position
+
+    def close(self) -> None:
+        """Wait for saves in the background and release the folder."""
+        self._manager.wait_until_finished()
+        self._manager.close()

@@ -1,0 +1,73 @@
+"""Pre-training and fine-tuning: both minimise the NLL of pieces and differ only in their data."""
+
+import json
+from typing import Any
+
+import jax
+
+from notagen_jax import losses
+from notagen_jax.config import ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.files import write_atomic
+from notagen_jax.model import init_params
+from train import loop
+from train.config import RunConfig
+from train.data import Corpus, Loader, held_out_batches, open_corpus
+from train.step import LossSum
+
+
+def likelihood_loss(model: ModelConfig) -> LossSum:
+    """The NLL of packed rows as a loss of the loop."""
+
+    def loss(params: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        return losses.nll_sum(model, params, batch["patches"], batch["segments"], key)
+
+    return loss
+
+
+def starting_point(config: RunConfig) -> tuple[ModelConfig, Any]:
+    """Model and first parameters: from `init` with its sizes, or fresh ones of the configured sizes."""
+    if not config.init:
+        return config.model, jax.jit(init_params, static_argnums=0)(config.model, jax.random.key(config.seed))
+    from notagen_jax import checkpoints
+    start = checkpoints.load(config.init)
+    sizes = {
+        name: getattr(start.config, name)
+        for name in ("hidden_size", "patch_layers", "char_layers", "patch_length")
+    }
+    return config.model.replace(**sizes), start.params
+
+
+def train_on_pieces(config: RunConfig) -> dict[str, float]:
+    """Run a likelihood stage; returns the last held-out losses (nats per character) by source.
+
+    Raises `NotaGenError` when no source is given, a row is longer than the model's window, or a
+    source cannot be read.
+    """
+    if not config.data.sources:
+        raise NotaGenError("no data: give --data.sources the folders of built data sets")
+    model, params = starting_point(config)
+    if config.data.length > model.patch_length:
+        raise NotaGenError(
+            f"data.length ({config.data.length}) is longer than the model's window ({model.patch_length} patches)"
+        )
+    corpora = [open_corpus(folder, "train") for folder in config.data.sources]
+    held_out = [open_corpus(folder, "validation") for folder in config.data.sources]
+    if config.data.prompts:
+        save_labels(config, corpora)
+    stage = loop.Stage(
+        model=model,
+        params=params,
+        loss=likelihood_loss(model),
+        train=Loader(corpora, config.data, config.seed),
+        held_out={
+            corpus.name: held_out_batches(corpus, config.data, config.evaluate_rows) for corpus in held_out
+        },
+    )
+    return loop.run(stage, config)
+
+
+def save_labels(config: RunConfig, corpora: list[Corpus]) -> None:
+    """Write the prompts that the training pieces carry to `labels.json` in the run folder."""
+    labels = sorted({corpus.label(piece) for corpus in corpora for piece in range(len(corpus))})
+    write_atomic(config.run / "labels.json", json.dumps(labels, indent=0) + "\n")
