@@ -1,0 +1,148 @@
+"""Reads a score file into MusicXML bytes or ABC text, with bounded memory."""
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+from xml.parsers import expat
+
+from notagen_jax.score.refusal import ScoreError, describe
+
+MUSICXML_SUFFIXES = (".xml", ".musicxml", ".mxl")
+ABC_SUFFIXES = (".abc",)
+SCORE_SUFFIXES = MUSICXML_SUFFIXES + ABC_SUFFIXES
+
+MAX_SCORE_BYTES = 64 * 2**20
+"""Largest score that is read, unzipped. Real scores stay below: a full opera act is about 40 MB of XML."""
+
+_CONTAINER = "META-INF/container.xml"
+_MAX_CONTAINER_BYTES = 2**20
+_MAX_MEMBERS = 10_000
+
+
+class _RootFound(Exception):
+    """Ends the scan of a container once its root file is known."""
+
+
+def read_musicxml(path: Path) -> bytes:
+    """Return the MusicXML document of an `.xml`, `.musicxml` or `.mxl` file as bytes.
+
+    The root document of an `.mxl` archive is the one that `META-INF/container.xml` names, whatever
+    its extension. Raises `ScoreError` when the file cannot be read, is empty, larger than
+    `MAX_SCORE_BYTES` (unzipped), no archive, no well-formed XML, declares entities, or is not a
+    `score-partwise`.
+    """
+    data = _unzip(path) if path.suffix.lower() == ".mxl" else _read_bounded(path)
+    root = _root_element(data)
+    if root == "score-timewise":
+        raise ScoreError("score-timewise MusicXML is not supported; save it as score-partwise")
+    if root != "score-partwise":
+        raise ScoreError("not a MusicXML score", f"its root element is <{root}>")
+    return data
+
+
+def read_abc(path: Path) -> str:
+    """Return the text of an ABC file (UTF-8, or Latin-1 where it is not) with `\\n` line ends.
+
+    Raises `ScoreError` when the file cannot be read, is empty, or is larger than `MAX_SCORE_BYTES`.
+    """
+    data = _read_bounded(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    return io.StringIO(text, newline=None).read()
+
+
+def _root_element(data: bytes) -> str:
+    """Name of the root element, after all of the document has been found well formed and free of entities."""
+    parser = expat.ParserCreate()
+    names: list[str] = []
+
+    def start(name: str, _: object) -> None:
+        names.append(name)
+        parser.StartElementHandler = None
+
+    parser.EntityDeclHandler = _refuse_entity
+    parser.StartElementHandler = start
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        place = f"line {error.lineno}: {expat.ErrorString(error.code)}"
+        raise ScoreError("not well-formed XML", place) from error
+    except (ValueError, LookupError) as error:  # an encoding that the parser does not know
+        raise ScoreError("not well-formed XML", describe(error)) from error
+    return names[0]
+
+
+def _refuse_entity(name: str, *_: object) -> None:
+    # Scores need no entities, and nested ones grow to any size when they are expanded.
+    raise ScoreError("the XML declares entities; remove its <!ENTITY> lines", f"entity {name!r}")
+
+
+def _read_bounded(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SCORE_BYTES + 1)
+    except OSError as error:
+        raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
+    return _checked(data)
+
+
+def _checked(data: bytes) -> bytes:
+    if len(data) > MAX_SCORE_BYTES:
+        raise ScoreError(f"larger than {MAX_SCORE_BYTES >> 20} MiB; split the score")
+    if not data.strip():
+        raise ScoreError("the file is empty")
+    return data
+
+
+def _unzip(path: Path) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = _root_member(archive)
+            with archive.open(member) as stream:
+                return _checked(stream.read(MAX_SCORE_BYTES + 1))
+    # NotImplementedError and RuntimeError: a compression or an encryption that zipfile does not read.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ScoreError("not a readable .mxl archive; export the score again", describe(error)) from error
+    except OSError as error:
+        raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
+
+
+def _root_member(archive: zipfile.ZipFile) -> str:
+    names = archive.namelist()
+    if len(names) > _MAX_MEMBERS:
+        raise ScoreError("the archive has too many members", f"{len(names)}")
+    if _CONTAINER in names:
+        with archive.open(_CONTAINER) as stream:
+            named = _rootfile(stream.read(_MAX_CONTAINER_BYTES))
+        if named in names:
+            return named
+    for name in names:
+        hidden = name.startswith(("META-INF/", "__MACOSX/"))
+        if not hidden and name.lower().endswith((".xml", ".musicxml")):
+            return name
+    raise ScoreError("the archive holds no MusicXML document")
+
+
+def _rootfile(container: bytes) -> str:
+    """Path of the first MusicXML root file that a container document names ('' when it names none)."""
+    found: list[str] = []
+    parser = expat.ParserCreate(namespace_separator=" ")
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        kind = attributes.get("media-type", "")
+        if name.rsplit(" ", 1)[-1] == "rootfile" and (not kind or "musicxml" in kind):
+            found.append(attributes.get("full-path", ""))
+            raise _RootFound
+
+    parser.StartElementHandler = start
+    parser.EntityDeclHandler = _refuse_entity
+    try:
+        parser.Parse(container, True)
+    except _RootFound:
+        return found[0]
+    except (expat.ExpatError, ValueError, LookupError):
+        return ""  # a broken container still leaves the archive's own list of documents
+    return ""
