@@ -1,0 +1,99 @@
+"""What a sampling run is asked for, what it reports and what it returns."""
+
+import dataclasses
+
+from notagen_jax.errors import NotaGenError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingSettings:
+    """How characters are drawn and when a piece is given up; the defaults are the official ones."""
+
+    top_k: int = 9
+    """Likeliest characters that stay."""
+    top_p: float = 0.9
+    """Mass of the smallest set of them that stays; 1 keeps all."""
+    temperature: float = 1.2
+    """Applied last, to what is left: above 1 evens it out."""
+    max_chars: int = 102_400
+    """A piece longer than this, its prompt included, is given up."""
+    max_seconds: float = 1200.0
+    """A piece that takes longer than this is given up."""
+    max_patches: int | None = None
+    """Patches to draw at most; None sets no limit."""
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise NotaGenError(f"top_k must be at least 1, got {self.top_k}; 128 keeps every character")
+        if not 0 < self.top_p <= 1:
+            raise NotaGenError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps everything")
+        if not 0 < self.temperature < float("inf"):
+            raise NotaGenError(
+                f"temperature must be above 0 and finite, got {self.temperature}; top_k 1 is without chance"
+            )
+        if self.max_chars < 1 or not self.max_seconds > 0:
+            raise NotaGenError("max_chars and max_seconds must be positive")
+        if self.max_patches is not None and self.max_patches < 1:
+            raise NotaGenError(f"max_patches must be at least 1, got {self.max_patches}; None sets no limit")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One sampled piece."""
+
+    text: str
+    """The prompt and everything drawn after it, stream headers included."""
+    finished: bool
+    """Whether the piece came to its end patch."""
+    reason: str
+    """Why sampling stopped, in words."""
+    patches: int
+    """Patches drawn, the end patch included."""
+    seconds: float
+    """Time from the start of its prompt."""
+    seed: int
+    """The seed it was drawn with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceProgress:
+    """How far one piece has come."""
+
+    index: int
+    """Place of its prompt in the list."""
+    seed: int
+    patches: int
+    """Patches drawn so far."""
+    text: str
+    """The prompt and everything drawn so far."""
+    sample: Sample | None
+    """The result, once the piece has stopped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run has come; its text form is one line for people."""
+
+    moved: tuple[PieceProgress, ...]
+    """The pieces that the last chunk of patches moved on, each once more when it has stopped."""
+    stopped: int
+    """Pieces that have come to their end or were given up."""
+    total: int
+    """Pieces asked for."""
+    characters: int
+    """Characters drawn so far, of all pieces."""
+    seconds: float
+    """Time since the start of the run."""
+
+    def __str__(self) -> str:
+        pieces = f"{self.stopped} of {self.total} pieces done"
+        speed = self.characters / self.seconds if self.seconds > 0 else 0.0
+        return f"{pieces}, {self.characters} characters, {speed:.0f} a second"
+
+
+class SamplingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while sampling; `samples` holds every piece begun so far, unfinished ones included."""
+
+    def __init__(self, samples: list[Sample]) -> None:
+        super().__init__("sampling was interrupted")
+        self.samples = samples
