@@ -79,17 +79,18 @@ def encode_piece(text: str) -> Piece:
     already carries such headers, as a sampled piece does. Raises `NotaGenError` on text that is not
     ASCII or has no tune body.
     """
-    lines = [line + "\n" for line in text.split("\n") if line]
-    first = next((i for i, line in enumerate(lines) if "[V:" in line), None)
+    lines = [line + b"\n" for line in _ascii(text).split(b"\n") if line]
+    first = next((i for i, line in enumerate(lines) if b"[V:" in line), None)
     if first is None:
-        raise NotaGenError("no tune body: no line holds a bar such as `[V:1]…`; is this an interleaved score?")
+        raise NotaGenError(
+            "no tune body: no line holds a bar such as `[V:1]…`; is this an interleaved score?"
+        )
     metadata, body = lines[:first], lines[first:]
-    if not _STREAM_HEADER.match(body[0]):
+    if not body[0].startswith(b"[r:"):
         last = len(body) - 1
-        body = [f"[r:{i}/{last - i}]{line}" for i, line in enumerate(body)]
-    encoded = _ascii("".join(metadata + body)).splitlines(keepends=True)
-    head = _close(encoded[: len(metadata)])
-    per_line = [_close(split_bars(line)) for line in encoded[len(metadata) :]]
+        body = [b"[r:%d/%d]%s" % (i, last - i, line) for i, line in enumerate(body)]
+    head = _close(metadata)
+    per_line = [_close(split_bars(line)) for line in body]
     counts = np.array([len(piece) // PATCH_SIZE for piece in per_line])
     return Piece(
         metadata=np.concatenate([BEGIN_PATCH[None], _as_patches(head)]),
@@ -144,7 +145,10 @@ def encode_continuation(text: str) -> Continuation:
     so its tail is empty. Raises `NotaGenError` on text that is not ASCII.
     """
     encoded = _ascii(text)
-    lines = [line for line in encoded.splitlines(keepends=True) if line != b"\n"]
+    *whole_lines, unfinished = encoded.split(b"\n")
+    lines = [line + b"\n" for line in whole_lines if line]
+    if unfinished:
+        lines.append(unfinished)
     first = next((i for i, line in enumerate(lines) if line.startswith((b"[V:", b"[r:"))), len(lines))
     pieces = list(lines[:first])
     for line in lines[first:]:
@@ -194,7 +198,9 @@ def _ascii(text: str) -> bytes:
     special = _SPECIAL.search(encoded)
     if special:
         line = encoded.count(b"\n", 0, special.start()) + 1
-        raise NotaGenError(f"line {line}: control character {special[0]!r} stands for a patch mark; remove it")
+        raise NotaGenError(
+            f"line {line}: control character {special[0]!r} stands for a patch mark; remove it"
+        )
     return encoded
 
 
