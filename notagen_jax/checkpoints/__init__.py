@@ -1,0 +1,80 @@
+"""Opening, saving and converting checkpoints.
+
+`load` opens any of them by path: an official `.pth`, a converted directory, a training run, or the
+name of the packaged model.
+"""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint
+from notagen_jax.checkpoints.directory import is_checkpoint_directory, open_directory, save
+from notagen_jax.checkpoints.names import unstack_params
+from notagen_jax.checkpoints.pth import open_pth
+from notagen_jax.checkpoints.training import load_training, run_of
+from notagen_jax.errors import NotaGenError
+
+__all__ = ["PACKAGED", "Checkpoint", "StoredCheckpoint", "load", "load_training", "open_stored", "save"]
+
+PACKAGED = "mini"
+"""Name of the model that comes with the package."""
+
+
+def load(path: str | os.PathLike[str] | None = None, step: int | str | None = None) -> Checkpoint:
+    """Load a checkpoint into memory, float32 numpy arrays.
+
+    `path` is an official `.pth` file, a converted directory, a training run (or one of its step
+    folders; `step` a number, "last" or "best"), or "mini" or None for the packaged model; a file
+    or folder of that name goes first. Raises `NotaGenError` naming the path and the remedy.
+    """
+    place = _locate(path)
+    if place.is_dir() and not is_checkpoint_directory(place):
+        return load_training(place, step)
+    return open_stored(place, step).load()
+
+
+def open_stored(
+    path: str | os.PathLike[str] | None, step: int | str | None = None, mapped: bool = False
+) -> StoredCheckpoint:
+    """Open a checkpoint to read its official tensors one at a time; paths as in `load`.
+
+    `mapped` reads the tensors of a directory as mapped pages of its file. Raises `NotaGenError` as
+    `load`.
+    """
+    place = _locate(path)
+    if place.is_dir() and not is_checkpoint_directory(place):
+        run = load_training(place, step)
+        return StoredCheckpoint(run.config, unstack_params(run.config, run.params), run.source, run.labels)
+    if step is not None:
+        raise NotaGenError(f"{place}: holds one model, so there is no step {step}; leave the step out")
+    if place.is_dir():
+        return open_directory(place, mapped)
+    return open_pth(place)
+
+
+def _locate(path: str | os.PathLike[str] | None) -> Path:
+    """The file or folder that `path` names; raises `NotaGenError` when it is none of the known kinds."""
+    place = Path(PACKAGED if path is None else path)
+    if path is None or (str(path) == PACKAGED and not place.exists()):
+        packaged = Path(str(resources.files("notagen_jax") / "packaged" / PACKAGED))
+        if not is_checkpoint_directory(packaged):
+            raise NotaGenError(
+                f"{packaged}: the packaged model is missing; install notagen-jax again, or name a checkpoint"
+            )
+        return packaged
+    if not place.exists():
+        raise NotaGenError(
+            f"{place}: no such file or folder; give an official .pth file, a converted directory, "
+            f"a training run, or {PACKAGED}"
+        )
+    if place.is_dir() and not is_checkpoint_directory(place) and run_of(place.absolute()) is None:
+        weights = sorted(place.glob("*.pth"))
+        hint = f"; name the file in it: {weights[0]}" if weights else ""
+        raise NotaGenError(
+            f"{place}: neither a converted checkpoint (config.json, model.safetensors) "
+            f"nor a training run (model.json){hint}"
+        )
+    if place.suffix == ".safetensors" and is_checkpoint_directory(place.parent):
+        return place.parent
+    return place

@@ -1,0 +1,75 @@
+"""What a checkpoint is, in memory and as official tensors that are read one at a time."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from notagen_jax.checkpoints.names import Reader, stack_params
+from notagen_jax.config import ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.labels import Prompt
+
+LABELS_FILE = "labels.json"
+
+Labels = tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in memory: its configuration and float32 parameters."""
+
+    config: ModelConfig
+    params: dict[str, Any]
+    """Parameter tree of `notagen_jax.model.NotaGen`, float32 numpy arrays."""
+    source: Path
+    """Where it was opened."""
+    labels: Labels | None = None
+    """The prompts that the model was trained on, where the checkpoint tells them."""
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """A checkpoint whose tensors are read one at a time, under their official names."""
+
+    config: ModelConfig
+    read: Reader
+    source: Path
+    labels: Labels | None = None
+
+    def load(self) -> Checkpoint:
+        """Read all tensors into memory."""
+        return Checkpoint(self.config, stack_params(self.config, self.read), self.source, self.labels)
+
+
+def read_labels(folder: Path) -> Labels | None:
+    """The prompts in `labels.json` of a checkpoint or run folder, None when there is no such file.
+
+    The file is a JSON list of [period, composer, instrumentation]. Raises `NotaGenError` when it is
+    anything else.
+    """
+    path = folder / LABELS_FILE
+    if not path.is_file():
+        return None
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NotaGenError(f"{path}: not a JSON file ({error}); delete it or write it again") from error
+    if not isinstance(rows, list):
+        raise NotaGenError(f"{path}: expected a list of [period, composer, instrumentation]")
+    for number, row in enumerate(rows, start=1):
+        if not (isinstance(row, list) and len(row) == 3 and all(isinstance(label, str) for label in row)):
+            raise NotaGenError(
+                f"{path}: entry {number} is {row!r}, expected [period, composer, instrumentation]"
+            )
+    try:
+        return tuple(Prompt(*row) for row in rows)
+    except NotaGenError as error:
+        raise NotaGenError(f"{path}: {error}") from error
+
+
+def labels_json(labels: Sequence[Prompt]) -> str:
+    """Text of a `labels.json` file."""
+    rows = [json.dumps([prompt.period, prompt.composer, prompt.instrumentation]) for prompt in labels]
+    return "[\n" + ",\n".join(f"  {row}" for row in rows) + "\n]\n"

@@ -1,0 +1,160 @@
+"""A converted checkpoint: a directory with `config.json` and `model.safetensors`.
+
+The weights keep the official tensor names and layouts, so PyTorch reads the same file with
+`load_state_dict(safetensors.torch.load_file(...))`. `labels.json` may stand beside them.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from notagen_jax.checkpoints.checkpoint import (
+    LABELS_FILE,
+    Checkpoint,
+    StoredCheckpoint,
+    labels_json,
+    read_labels,
+)
+from notagen_jax.checkpoints.names import (
+    check_tied,
+    config_from_shapes,
+    official_tensors,
+    unstack_params,
+)
+from notagen_jax.checkpoints.tensor_file import StoredType, TensorFile, write_tensors
+from notagen_jax.config import SIZES, ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.labels import Prompt
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE}
+
+
+def is_checkpoint_directory(path: Path) -> bool:
+    """Whether `path` holds a converted checkpoint."""
+    return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
+
+
+def open_directory(directory: Path, mapped: bool = False) -> StoredCheckpoint:
+    """Open a converted checkpoint without reading its weights.
+
+    `mapped` reads tensors as mapped pages of the file instead of copies. Raises `NotaGenError` when
+    a file is missing or damaged, or the weights are not of the configuration's sizes.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (directory / name).is_file():
+            raise NotaGenError(
+                f"{directory}: no {name}, so not a converted checkpoint; "
+                "make one with `notagen convert WEIGHTS.pth DIRECTORY`"
+            )
+    path = directory / CONFIG_FILE
+    config = ModelConfig.from_json(path.read_text(encoding="utf-8"), str(path))
+    tensors = TensorFile(directory / WEIGHTS_FILE)
+    found = config_from_shapes(tensors.shapes, tensors.path)
+    different = [
+        f"{size} is {getattr(config, size)} in {CONFIG_FILE} and {getattr(found, size)} in {WEIGHTS_FILE}"
+        for size in SIZES
+        if getattr(config, size) != getattr(found, size)
+    ]
+    if different:
+        raise NotaGenError(
+            f"{directory}: {'; '.join(different)}; the two files belong to different models, convert again"
+        )
+    check_tied(tensors.read, tensors.path)
+    return StoredCheckpoint(
+        config, tensors.map if mapped else tensors.read, directory, read_labels(directory)
+    )
+
+
+def load(directory: str | os.PathLike[str]) -> Checkpoint:
+    """Load a converted checkpoint, float32 whatever the type on disk.
+
+    The peak is the parameters and one tensor. Raises `NotaGenError` as `open_directory`.
+    """
+    return open_directory(Path(directory)).load()
+
+
+def save(
+    directory: str | os.PathLike[str],
+    config: ModelConfig,
+    params: Mapping[str, Any],
+    *,
+    dtype: StoredType = "float32",
+    labels: Sequence[Prompt] | None = None,
+    force: bool = False,
+) -> None:
+    """Write parameters as a converted checkpoint, whole or not at all.
+
+    See `write_directory` for what may be replaced. Raises `NotaGenError` when the parameters do not
+    fit `config` or the directory cannot be written.
+    """
+    known = None if labels is None else tuple(labels)
+    stored = StoredCheckpoint(config, unstack_params(config, params), Path(directory), known)
+    write_directory(Path(directory), stored, dtype=dtype, force=force)
+
+
+def write_directory(
+    directory: Path, stored: StoredCheckpoint, *, dtype: StoredType = "float32", force: bool = False
+) -> None:
+    """Write a converted checkpoint tensor by tensor, whole or not at all.
+
+    An existing converted checkpoint is replaced; another folder that is not empty only with `force`,
+    and its other files stay. Raises `NotaGenError` on refusal or when the folder cannot be written.
+    """
+    directory = directory.absolute().resolve()
+    check_replaceable(directory, force)
+    staging: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        finished = staging / directory.name
+        finished.mkdir()
+        (finished / CONFIG_FILE).write_text(stored.config.to_json(), encoding="utf-8")
+        if stored.labels is not None:
+            (finished / LABELS_FILE).write_text(labels_json(stored.labels), encoding="utf-8")
+        shapes = {tensor.name: tensor.shape for tensor in official_tensors(stored.config)}
+        with open(finished / WEIGHTS_FILE, "wb") as stream:
+            write_tensors(stream, shapes, stored.read, dtype)
+        _publish(finished, directory)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotaGenError(
+            f"{directory}: cannot write ({reason}); choose a folder that can be written"
+        ) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_replaceable(directory: Path, force: bool) -> None:
+    """Check that a checkpoint may be written to `directory`; raises `NotaGenError` if not."""
+    if directory.exists() and not directory.is_dir():
+        raise NotaGenError(f"{directory}: is a file; choose a folder for the checkpoint")
+    if not directory.is_dir() or force or is_checkpoint_directory(directory):
+        return
+    if any(directory.iterdir()):
+        raise NotaGenError(
+            f"{directory}: not empty and not a checkpoint; choose another folder, or --force to add to it"
+        )
+
+
+def _publish(finished: Path, directory: Path) -> None:
+    """Put the finished folder in place; files of the old one that are not a checkpoint's move over."""
+    if not directory.is_dir() or not any(directory.iterdir()):
+        os.replace(finished, directory)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    os.replace(directory, retired)
+    try:
+        os.replace(finished, directory)
+    except OSError:
+        os.replace(retired, directory)
+        raise
+    for entry in retired.iterdir():
+        if entry.name not in _OWN_FILES:
+            os.replace(entry, directory / entry.name)
+    shutil.rmtree(retired)

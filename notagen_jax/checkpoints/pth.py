@@ -1,0 +1,227 @@
+"""Official PyTorch checkpoints: `torch.save({"model": state_dict, …})`, read and written.
+
+A `.pth` file is a pickle. It is only ever read with PyTorch's weights-only unpickler, which builds
+tensors and plain containers and executes nothing.
+"""
+
+import os
+import pickle
+import re
+import struct
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from notagen_jax.checkpoints.checkpoint import StoredCheckpoint
+from notagen_jax.checkpoints.names import check_tied, config_from_shapes, is_ignored, official_tensors
+from notagen_jax.checkpoints.tensor_file import StoredType
+from notagen_jax.errors import NotaGenError
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+"""File name endings that mean a PyTorch checkpoint."""
+
+_WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes that data-parallel training and `torch.compile` put before every name."""
+_FOREIGN = re.compile(r"GLOBAL ([\w.]+)")
+"""How the weights-only unpickler names an object that it refuses."""
+_BLOCK = 1 << 20
+# What the weights-only unpickler and the zip reader raise on damaged bytes.
+_DAMAGE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+    OverflowError,
+    zipfile.BadZipFile,
+)
+
+
+def open_pth(path: Path) -> StoredCheckpoint:
+    """Open an official checkpoint; its tensors are mapped from the file and read on demand.
+
+    Takes what the official code saves, a state dict alone, and names with a data-parallel prefix;
+    float16 and bfloat16 tensors read as float32. Raises `NotaGenError` on a missing torch, a file
+    that is not a whole PyTorch checkpoint, one that holds more than tensors and plain values, and
+    tensors that are not a NotaGen model's.
+    """
+    content = _load(path, _check_form(path))
+    tensors = {name: tensor for name, tensor in _state_dict(content, path).items() if not is_ignored(name)}
+    config = config_from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
+    wrong = [name for name, tensor in tensors.items() if not tensor.dtype.is_floating_point]
+    if wrong:
+        raise NotaGenError(
+            f"{path}: tensors that are not floating point ({', '.join(wrong)}); "
+            "give the weights before quantization"
+        )
+
+    def read(name: str) -> np.ndarray:
+        values = tensors[name].detach().float().numpy()
+        if not np.isfinite(values).all():
+            raise NotaGenError(
+                f"{path}: {name} holds values that are not finite; the file is damaged or its training "
+                "diverged, take another checkpoint"
+            )
+        return values
+
+    check_tied(read, path)
+    return StoredCheckpoint(config, read, path)
+
+
+def write_pth(
+    path: Path, stored: StoredCheckpoint, *, dtype: StoredType = "float32", force: bool = False
+) -> None:
+    """Write `{"model": state_dict}`, which the official modules load with `strict=True`.
+
+    `stored` may give mapped arrays: those of the wanted type are written without a copy. Raises
+    `NotaGenError` on a missing torch, an existing file without `force`, or a folder that cannot be
+    written.
+    """
+    torch = _torch()
+    path = path.absolute()
+    check_writable(path, force)
+    tensors = {
+        tensor.name: _as_torch(stored.read(tensor.name), dtype) for tensor in official_tensors(stored.config)
+    }
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            torch.save({"model": tensors}, stream)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+        temporary = None
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise NotaGenError(f"{path}: cannot write ({reason}); choose a folder that can be written") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def check_writable(path: Path, force: bool) -> None:
+    """Check that a `.pth` file may be written to `path`; raises `NotaGenError` if not."""
+    if path.is_dir():
+        raise NotaGenError(f"{path}: is a folder; choose a file name")
+    if path.exists() and not force:
+        raise NotaGenError(f"{path}: exists; choose another name, or --force to replace it")
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise NotaGenError(
+            "PyTorch checkpoints need torch, which is not installed; run "
+            '`pip install "notagen-jax[convert]"` (a CPU build is enough: '
+            "`pip install torch --index-url https://download.pytorch.org/whl/cpu`)"
+        ) from error
+    return torch
+
+
+def _check_form(path: Path) -> bool:
+    """Check from its bytes that a file may be a checkpoint; returns whether it is in the zip form.
+
+    Raises `NotaGenError` saying what the file is instead.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise NotaGenError(f"{path}: cannot read ({error.strerror or error})") from error
+    start = head.lstrip().lower()
+    if not head:
+        raise NotaGenError(f"{path}: the file is empty; download it again")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise NotaGenError(
+            f"{path}: a web page, not a checkpoint; download the file itself "
+            "(on Hugging Face the link with /resolve/, not /blob/)"
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise NotaGenError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull`")
+    if head.startswith(b"PK\x03\x04"):
+        if not zipfile.is_zipfile(path):
+            raise NotaGenError(f"{path}: the file breaks off before its end; download it again")
+        return True
+    if head[:1] == b"\x80":  # a bare pickle: PyTorch's form before 1.6
+        return False
+    raise NotaGenError(f"{path}: not a PyTorch checkpoint; give a .pth file or a converted directory")
+
+
+def _load(path: Path, zipped: bool) -> Any:
+    """The content of the file, by the weights-only unpickler; raises `NotaGenError` on damage."""
+    torch = _torch()
+    try:
+        if zipped:
+            _check_sums(path)
+        return torch.load(path, map_location="cpu", mmap=zipped, weights_only=True)
+    except OSError as error:
+        raise NotaGenError(f"{path}: cannot read ({error.strerror or error})") from error
+    except _DAMAGE as error:
+        foreign = _FOREIGN.search(str(error))
+        if foreign:
+            raise NotaGenError(
+                f"{path}: holds a Python object ({foreign[1]}) that could run code when loaded; "
+                'refused. Save the weights alone: torch.save({"model": model.state_dict()}, ...)'
+            ) from error
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NotaGenError(
+            f"{path}: a damaged file or not a PyTorch checkpoint ({first_line[:200]}); download it again"
+        ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare each record of the file with its checksum, where one was stored."""
+    with zipfile.ZipFile(path) as archive:
+        for record in archive.infolist():
+            if record.CRC == 0:  # PyTorch can be told to leave the sums out
+                continue
+            with archive.open(record) as stream:
+                while stream.read(_BLOCK):
+                    pass
+
+
+def _state_dict(content: Any, path: Path) -> "dict[str, torch.Tensor]":
+    """The named tensors of a loaded file, without wrappers' prefixes."""
+    torch = _torch()
+    model = content
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        model = content["model"]
+    names = list(model) if isinstance(model, Mapping) else []
+    if not names or not all(isinstance(name, str) and torch.is_tensor(model[name]) for name in names):
+        held = f"the entries {', '.join(map(repr, names[:5]))}" if names else f"a {type(model).__name__}"
+        raise NotaGenError(
+            f"{path}: no model weights in it (it holds {held}); expected the official "
+            '{"model": state_dict} or a state dict'
+        )
+    tensors = dict(model)
+    while (prefix := next(iter(tensors))[: next(iter(tensors)).find(".") + 1]) in _WRAPPERS:
+        if not all(name.startswith(prefix) for name in tensors):
+            break
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _as_torch(values: np.ndarray, dtype: StoredType) -> "torch.Tensor":
+    """A torch tensor on the array's own memory when it already has the wanted type."""
+    torch = _torch()
+    if dtype == "bfloat16":
+        values = np.ascontiguousarray(values, ml_dtypes.bfloat16)
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    values = np.ascontiguousarray(values, np.float32)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -1,0 +1,108 @@
+"""The parameters of a training run, opened from its folder.
+
+A run folder holds `model.json` and `checkpoints/STEP/params`, written by an Orbax
+`CheckpointManager` beside the optimizer and the data position, which are not read here.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from notagen_jax.checkpoints.checkpoint import Checkpoint, read_labels
+from notagen_jax.config import ModelConfig
+from notagen_jax.errors import NotaGenError
+
+MODEL_FILE = "model.json"
+STEPS_FOLDER = "checkpoints"
+PARAMS_ITEM = "params"
+METRIC = "held_out"
+"""The metric, least is best, that a run keeps with a checkpoint saved after an evaluation."""
+
+
+def run_of(path: Path) -> tuple[Path, str | None] | None:
+    """The run folder and step that `path` names: a run, its checkpoints or one step; else None."""
+    if (path / MODEL_FILE).is_file():
+        return path, None
+    if path.name == STEPS_FOLDER and (path.parent / MODEL_FILE).is_file():
+        return path.parent, None
+    if path.parent.name == STEPS_FOLDER and (path.parent.parent / MODEL_FILE).is_file():
+        return path.parent.parent, path.name
+    return None
+
+
+def load_training(path: str | os.PathLike[str], step: int | str | None = None) -> Checkpoint:
+    """Load the parameters of a training run, float32 numpy arrays.
+
+    `step` is a step number, "last" (as None) or "best", the least held-out loss. Raises
+    `NotaGenError` when the run has no such checkpoint or it cannot be read.
+    """
+    folder = Path(path).absolute()
+    place = run_of(folder)
+    if place is None:
+        raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
+    run, named = place
+    description = run / MODEL_FILE
+    config = ModelConfig.from_json(description.read_text(encoding="utf-8"), str(description))
+    chosen = _choose(run, named if step is None else step)
+    source = run / STEPS_FOLDER / str(chosen)
+    return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, read_labels(run))
+
+
+def _choose(run: Path, step: int | str | None) -> int:
+    """The number of the wanted checkpoint; raises `NotaGenError` when the run does not have it."""
+    import orbax.checkpoint as ocp
+
+    folder = run / STEPS_FOLDER
+    if not folder.is_dir():
+        raise NotaGenError(f"{run}: no checkpoints yet; train until the first one is saved")
+    options = ocp.CheckpointManagerOptions(
+        best_fn=lambda metrics: metrics[METRIC], best_mode="min", read_only=True
+    )
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        steps = sorted(manager.all_steps())
+        if not steps:
+            raise NotaGenError(f"{run}: no whole checkpoint yet; train until the first one is saved")
+        if step in (None, "last"):
+            return steps[-1]
+        best = manager.best_step() if step == "best" else None
+    if step == "best":
+        if best is None:
+            raise NotaGenError(f"{run}: no checkpoint was evaluated, so none is best; use step last")
+        return best
+    if str(step).isdecimal() and int(step) in steps:
+        return int(step)
+    raise NotaGenError(
+        f"{run}: no checkpoint of step {step}; there are {', '.join(map(str, steps))} (or say best, last)"
+    )
+
+
+def _restore(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    """The parameter tree in `folder`, read onto the host whatever devices wrote it."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    from notagen_jax.model import init_params
+
+    expected = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            params = checkpointer.restore(
+                folder, args=ocp.args.PyTreeRestore(expected, restore_args=arguments)
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise NotaGenError(
+            f"{folder}: cannot read the parameters ({error}); the checkpoint is damaged, take another step"
+        ) from error
+    wrong = [
+        f"{jax.tree_util.keystr(path, simple=True, separator='/')} is {np.shape(leaf)}, expected {like.shape}"
+        for (path, leaf), like in zip(
+            jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(expected), strict=True
+        )
+        if np.shape(leaf) != like.shape
+    ]
+    if wrong:
+        raise NotaGenError(f"{folder}: not the sizes in {MODEL_FILE}: {'; '.join(wrong)}")
+    return params
