@@ -69,14 +69,13 @@ class Prompt:
 
 
 def _check_label(field: str, label: str) -> None:
-    if not label.strip() or label != label.strip():
-        raise NotaGenError(f"the {field} label {label!r} is empty or has spaces around it")
-    wrong = next((char for char in label if not " " <= char <= "~"), None)
-    if wrong is not None:
-        raise NotaGenError(
-            f"the {field} label {label!r} has the character {wrong!r}: labels are plain ASCII "
-            '(write "Dvorak, Antonin", not its accented form)'
-        )
+    if label.strip() and label == label.strip() and all(" " <= char <= "~" for char in label):
+        return
+    wrong = next((f": {char!r}" for char in label if not " " <= char <= "~"), "")
+    raise NotaGenError(
+        f"the {field} label {label!r} is empty, has spaces around it, or is not ASCII{wrong} "
+        '(write "Dvorak, Antonin", not its accented form)'
+    )
 
 
 def _official_prompts() -> tuple[Prompt, ...]:
@@ -102,10 +101,13 @@ def period_of(composer: str, born: int | None = None, died: int | None = None) -
     """
     if composer in _PERIOD_OF_COMPOSER:
         return _PERIOD_OF_COMPOSER[composer]
-    if born is None and died is None:
+    if born is not None:
+        start, end_of_life = born + 20, died if died is not None else born + 60
+    elif died is not None:
+        start, end_of_life = died - 35, died
+    else:
         return None
-    start = born + 20 if born is not None else died - 35
-    middle = (start + max(died if died is not None else born + 60, start)) / 2
+    middle = (start + max(end_of_life, start)) / 2
     for period, (first, end) in PERIOD_YEARS.items():
         if first <= middle < end:
             return period

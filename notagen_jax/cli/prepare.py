@@ -5,13 +5,13 @@ import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import tyro
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
-from notagen_jax.score.batch import SECONDS_A_PIECE, run_isolated
+from notagen_jax.score.batch import SECONDS_A_PIECE, Done, run_isolated
 from notagen_jax.score.folder import (
     JOURNAL,
     Job,
@@ -112,11 +112,11 @@ def prepare_all(options: Prepare) -> Tally:
     with Progress(*columns) as progress, _open_journal(options.out) as journal:
         task = progress.add_task("preparing", total=len(jobs))
         for outcome in run_isolated(prepare_score, jobs, options.processes, options.seconds):
-            if outcome.value is not None:
+            if isinstance(outcome, Done):
                 tally.written.append(outcome.value)
                 journal.write(journal_line(outcome.value))
                 journal.flush()
-            elif outcome.refusal is not None:
+            else:
                 tally.refused.setdefault(outcome.refusal.reason, []).append(str(outcome.refusal))
             progress.advance(task)
     return tally
@@ -131,7 +131,7 @@ def _make_folder(out: Path) -> None:
         ) from error
 
 
-def _open_journal(out: Path):
+def _open_journal(out: Path) -> TextIO:
     journal = out / JOURNAL
     try:
         stream = journal.open("a+", encoding="utf-8", newline="\n")

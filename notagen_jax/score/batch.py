@@ -1,5 +1,6 @@
 """Runs a function over many scores in worker processes that may hang, crash or run out of memory."""
 
+import contextlib
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +21,19 @@ _PENDING_A_WORKER = 8
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Item, Value]):
-    """What became of one item: its `value`, or the `refusal` that it met (then `value` is None)."""
+class Done(Generic[Item, Value]):
+    """An item and what the function made of it."""
 
     item: Item
-    value: Value | None
-    refusal: ScoreError | None
+    value: Value
+
+
+@dataclass(frozen=True)
+class Refused(Generic[Item]):
+    """An item that the function refused, or that it did not come back from."""
+
+    item: Item
+    refusal: ScoreError
 
 
 def run_isolated(
@@ -34,7 +42,7 @@ def run_isolated(
     processes: int = 1,
     seconds: float = SECONDS_A_PIECE,
     memory: int | None = MEMORY_A_WORKER,
-) -> Iterator[Outcome[Item, Value]]:
+) -> Iterator[Done[Item, Value] | Refused[Item]]:
     """Yield the outcome of `function(item)` for each item, in the order of `items`.
 
     Each of `processes` workers handles many items; one that exceeds `seconds` or dies is replaced
@@ -56,18 +64,17 @@ def run_isolated(
     )
     pending: deque[tuple[Item, Any]] = deque()
 
-    def finish() -> Outcome[Item, Value]:
+    def finish() -> Done[Item, Value] | Refused[Item]:
         item, future = pending.popleft()
         try:
             value, refusal = future.result()
         except FutureTimeout:
-            refusal, value = ScoreError(f"it took longer than {seconds:g} s"), None
+            refusal = ScoreError(f"it took longer than {seconds:g} s")
         except ProcessExpired as error:
-            detail = f"exit status {error.exitcode}"
-            refusal, value = ScoreError("the converter crashed on it", detail), None
-        if refusal is not None and not refusal.place:
-            refusal = refusal.at(str(item))
-        return Outcome(item, value, refusal)
+            refusal = ScoreError("the converter crashed on it", f"exit status {error.exitcode}")
+        if refusal is None:
+            return Done(item, value)
+        return Refused(item, refusal if refusal.place else refusal.at(str(item)))
 
     try:
         for item in items:
@@ -102,4 +109,5 @@ def _limit_memory(limit: int | None) -> None:
     if limit is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         bounded = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (bounded, hard))
+        with contextlib.suppress(ValueError, OSError):  # systems that know the limit and do not set it
+            resource.setrlimit(resource.RLIMIT_AS, (bounded, hard))

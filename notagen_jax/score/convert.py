@@ -9,9 +9,11 @@ import importlib
 import io
 import re
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.score.normalise import normalised
 from notagen_jax.score.refusal import ScoreError, describe
 
 # `-d 8 -c 6 -x` and the defaults of every other option (paper §2.1 uses exactly these).
@@ -19,10 +21,6 @@ _OPTIONS = SimpleNamespace(
     u=None, m=0, c=6, d=8, n=0, b=0, o="", v=0, x=True, p=[], j=None, t=None, s=None,
     v1=None, ped=True, stm=False, i=None,
 )  # fmt: skip
-
-_DIRECTIONS = ("wedge", "octave-shift", "pedal")
-_DIRECTION_TYPES = ("down", "up", "crescendo", "diminuendo", "start", "stop")
-_ACCIDENTALS = {"natural-flat": "flat", "natural-sharp": "sharp"}
 
 # What converters written for good scores raise on broken ones: each means "this score cannot be converted".
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError)
@@ -34,14 +32,16 @@ def musicxml_to_abc(document: bytes) -> str:
     Byte-equal to the standard output of the official code's `xml2abc -d 8 -c 6 -x`. Raises
     `ScoreError` when the converter fails or finds no notes.
     """
-    xml2abc = _module("abctoolkit.xml2abc")
-    document = _within_reach(document)
+    xml2abc: Any = _module("abctoolkit.xml2abc")
+    tree = normalised(document)
     output, notices = io.StringIO(), io.StringIO()
+    # The converter reads its file by this name; it is given the tree that is read already.
+    xml2abc.E = SimpleNamespace(parse=lambda tree: tree, Element=ElementTree.Element)
     xml2abc.abcOut = xml2abc.ABCoutput("score.abc", "", 0, _OPTIONS)
     xml2abc.abcOut.outfile = output
     try:
         with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices):
-            xml2abc.Parser(_OPTIONS).parse(io.BytesIO(document))
+            xml2abc.Parser(_OPTIONS).parse(tree)
     except (*_BROKEN, ValueError) as error:
         raise ScoreError("xml2abc cannot convert it", describe(error)) from error
     text = output.getvalue()
@@ -58,7 +58,7 @@ def abc_to_musicxml(text: str) -> bytes:
     if len(re.findall(r"^X:", text, re.MULTILINE)) > 1:
         raise ScoreError("the ABC holds several tunes; write one tune a file")
     text = re.sub(r"^(%%|I:)abc-include.*\n?", "", text, flags=re.MULTILINE)  # would read any file
-    abc2xml = _module("abctoolkit.abc2xml")
+    abc2xml: Any = _module("abctoolkit.abc2xml")
     notices = io.StringIO()
     try:
         with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices):
@@ -69,38 +69,6 @@ def abc_to_musicxml(text: str) -> bytes:
     if skipped or not documents:
         raise ScoreError("abc2xml cannot read it", skipped.strip("- ")[:200])
     return ElementTree.tostring(documents[0])
-
-
-def _within_reach(document: bytes) -> bytes:
-    """The document without the legal MusicXML that stops xml2abc though it carries no notes.
-
-    The first three are what the converter copy of the official code lets pass: pedal, wedge and
-    octave lines that go on, tempo marks without a number, cautionary naturals before an accidental.
-    The last are lyrics whose verse has a name for a number; the clean-up drops every lyric anyway.
-    """
-    root = ElementTree.fromstring(document)
-    changed = False
-    for direction in root.iter("direction-type"):
-        for element in list(direction):
-            if element.tag in _DIRECTIONS and element.get("type", "") not in _DIRECTION_TYPES:
-                direction.remove(element)
-                changed = True
-            elif element.tag == "metronome" and not element.findtext("per-minute"):
-                number = element.find("per-minute")
-                if number is None:
-                    number = ElementTree.SubElement(element, "per-minute")
-                number.text = "?"
-                changed = True
-    for accidental in root.iter("accidental"):
-        if accidental.text in _ACCIDENTALS:
-            accidental.text = _ACCIDENTALS[accidental.text]
-            changed = True
-    for note in root.iter("note"):
-        for lyric in note.findall("lyric"):
-            if not lyric.get("number", "1").isdigit():
-                note.remove(lyric)
-                changed = True
-    return ElementTree.tostring(root) if changed else document
 
 
 def _module(name: str) -> ModuleType:

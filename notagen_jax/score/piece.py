@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
@@ -10,7 +11,7 @@ from notagen_jax.score.convert import abc_to_musicxml, musicxml_to_abc
 from notagen_jax.score.interleave import interleave, reduce_rests, split_voices
 from notagen_jax.score.refusal import ScoreError
 from notagen_jax.score.source import ABC_SUFFIXES, MUSICXML_SUFFIXES, read_abc, read_musicxml
-from notagen_jax.score.transpose import KEYS, major_key, transpose
+from notagen_jax.score.transpose import KEYS, Transposer, major_key
 
 _VOICE_BY_VOICE = re.compile(r"^V:1\s*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -39,11 +40,15 @@ class Piece:
             return 1
         return len(re.findall(r"\([^)]*\)|\d+", score))
 
+    @cached_property
+    def _transposer(self) -> Transposer:
+        return Transposer(list(self.lines))
+
     def reduced(self, key: str) -> str:
         """Return the rest-reduced text in one of the 15 `KEYS`; raises `ScoreError` where it has none."""
         if key not in KEYS:
             raise NotaGenError(f"{key!r} is not one of the 15 keys {' '.join(KEYS)}")
-        return reduce_rests(split_voices(transpose(list(self.lines), key)))
+        return reduce_rests(split_voices(self._transposer.lines(key)))
 
     def reduced_all(self) -> dict[str, str]:
         """Return the rest-reduced text in every key, in the order of `KEYS`; raises `ScoreError`."""

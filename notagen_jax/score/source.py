@@ -99,6 +99,8 @@ def _checked(data: bytes) -> bytes:
 
 def _unzip(path: Path) -> bytes:
     try:
+        if not path.stat().st_size:
+            raise ScoreError("the file is empty")
         with zipfile.ZipFile(path) as archive:
             member = _root_member(archive)
             with archive.open(member) as stream:

@@ -68,10 +68,14 @@ def _work(folder: Path, file: str, row: dict[str, str]) -> Work:
         period = period_of(composer, _year(row.get("born")), _year(row.get("died"))) or ""
     if not period:
         raise NotaGenError("no period given, and none follows from the composer's years")
+    try:
+        prompt = Prompt(period, composer, instrumentation)
+    except NotaGenError as error:
+        raise NotaGenError("a label is empty, or is not plain ASCII") from error
     return Work(
         name=file,
         path=path,
-        prompt=Prompt(period, composer, instrumentation),
+        prompt=prompt,
         work=work_key(composer, (row.get("title") or "").strip() or file),
     )
 

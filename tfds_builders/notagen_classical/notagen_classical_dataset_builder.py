@@ -6,6 +6,7 @@ without the prompt lines and the stream headers, which the training input adds.
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,13 +15,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score.batch import SECONDS_A_PIECE, run_isolated
+from notagen_jax.score.batch import SECONDS_A_PIECE, Refused, run_isolated
 from notagen_jax.score.piece import read_piece
 from notagen_jax.score.refusal import ScoreError
 from notagen_jax.score.transpose import KEYS
 from tfds_builders.notagen_classical.folder_works import folder_works
 from tfds_builders.notagen_classical.music21_works import music21_works
-from tfds_builders.notagen_classical.works import Listing, Work, is_validation
+from tfds_builders.notagen_classical.works import Listing, Work, split_works
 
 MAX_STAVES = 16
 """Pieces with more staves are left out (paper §3.1)."""
@@ -37,6 +38,11 @@ class Account:
     def drop(self, reason: str, file: str) -> None:
         """Count a file that gives no rows."""
         self.dropped.setdefault(reason, []).append(file)
+
+    def summary(self) -> str:
+        """The reasons with their counts, on one line."""
+        counts = sorted(((len(files), reason) for reason, files in self.dropped.items()), reverse=True)
+        return ", ".join(f"{count} {reason}" for count, reason in counts)
 
     def report(self) -> dict[str, Any]:
         """The account as JSON-ready values."""
@@ -114,12 +120,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise NotaGenError("no labelled score to build from")
         works = sorted(listing.works, key=lambda work: work.name)
         self._seen, self._done, self._total = {}, 0, len(works)
-        validation = [work for work in works if is_validation(work.work)]
-        train = [work for work in works if not is_validation(work.work)]
-        return {
-            "train": self._generate_examples("train", train),
-            "validation": self._generate_examples("validation", validation),
-        }
+        splits: dict[str, Iterator[tuple[int, dict[str, Any]]]] = {}
+        for split, side in split_works(works).items():
+            # TFDS cannot write a split without rows, and a small folder may have none that can be read.
+            examples = self._generate_examples(split, side)
+            first = next(examples, None)
+            if first is not None:
+                splits[split] = itertools.chain([first], examples)
+        if not splits:
+            raise NotaGenError(
+                f"none of the {len(works)} labelled scores can be used; {self.account.summary()}"
+            )
+        return splits
 
     def _listing(self) -> Listing:
         if self._source:
@@ -135,7 +147,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             work = outcome.item
             self._done += 1
             self._progress(self._done, self._total)
-            if outcome.value is None:
+            if isinstance(outcome, Refused):
                 self.account.drop(outcome.refusal.reason, work.name)
                 continue
             if self._is_duplicate(work, outcome.value):

@@ -59,10 +59,22 @@ def work_key(composer: str, title: str) -> str:
     return f"{composer}/{' '.join(re.findall('[a-z0-9]+', title))}"
 
 
-def is_validation(work: str) -> bool:
-    """Whether a work belongs to the validation split, by a hash of its key alone.
+def split_works(works: list[Work]) -> dict[str, list[Work]]:
+    """Divide works into train and validation by a hash of their work keys alone.
 
-    So a work stays on its side when the corpus grows, and all its encodings are on one side.
+    So a work stays on its side when the corpus grows, and all its encodings are on one side. Where
+    no key falls into the validation share, the one with the smallest hash does (unless it is the only one).
     """
-    digest = hashlib.sha256(work.encode()).digest()
-    return int.from_bytes(digest[:8], "big") < VALIDATION_SHARE * 2**64
+    keys = {work.work for work in works}
+    validation = {key for key in keys if _place(key) < VALIDATION_SHARE}
+    if not validation and len(keys) > 1:
+        validation = {min(keys, key=_place)}
+    return {
+        "train": [work for work in works if work.work not in validation],
+        "validation": [work for work in works if work.work in validation],
+    }
+
+
+def _place(key: str) -> float:
+    """A number in [0, 1) that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:6], "big") / 2**48

@@ -1,0 +1,128 @@
+"""`notagen prepare`: what it writes, what it counts, how it goes on, how it fails."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from notagen_jax.cli import prepare
+from notagen_jax.cli.prepare import Prepare
+from notagen_jax.errors import NotaGenError
+from notagen_jax.score import KEYS, read_piece
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    folder = tmp_path / "scores"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(DATA / "bach_bwv113_8.mxl", folder / "chorale.mxl")
+    shutil.copy(DATA / "mozart_k464_opening.mxl", folder / "sub" / "Chorale.mxl")
+    (folder / "broken.xml").write_text("<score-partwise>")
+    (folder / "empty.mxl").write_bytes(b"")
+    (folder / ".hidden.mxl").write_bytes(b"")
+    (folder / "notes.txt").write_text("no score")
+    return folder
+
+
+def account(out: Path) -> dict:
+    report = json.loads((out / "report.json").read_text())
+    refused = [line for lines in report["refused_by_reason"].values() for line in lines]
+    assert report["found"] == report["kept"] + report["refused"]
+    assert report["kept"] == len(report["pieces"]) == report["written_now"] + report["written_before"]
+    assert report["refused"] == len(refused)
+    return report
+
+
+def run(*inputs: Path, out: Path, **options) -> int:
+    return prepare.run(Prepare(inputs=inputs, out=out, processes=1, **options))
+
+
+def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(scores, out=out) == 0
+    report = account(out)
+    assert (report["found"], report["kept"]) == (4, 2)
+    assert set(report["refused_by_reason"]) == {"not well-formed XML", "the file is empty"}
+    names = {piece["source"]: piece["name"] for piece in report["pieces"]}
+    name = names[str((scores / "chorale.mxl").resolve())]
+    piece = read_piece(scores / "chorale.mxl")
+    assert (out / "interleaved" / f"{name}.abc").read_text() == piece.interleaved
+    for key in KEYS:
+        assert (out / "reduced" / key / f"{name}.abc").read_text() == piece.reduced(key)
+    printed = capsys.readouterr().out
+    assert "4 scores = 2 kept + 2 refused" in printed
+    assert "broken.xml: not well-formed XML" in printed
+
+
+def test_pieces_of_one_name_get_two_names(scores, tmp_path):
+    out = tmp_path / "out"
+    run(scores, out=out)
+    names = [piece["name"] for piece in account(out)["pieces"]]
+    assert len({name.casefold() for name in names}) == 2
+    assert sorted(path.stem for path in (out / "interleaved").iterdir()) == sorted(names)
+
+
+def test_goes_on_where_it_stopped(scores, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(scores, out=out)
+    first = account(out)
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.abc")}
+    run(scores, out=out)
+    again = account(out)
+    assert (again["written_now"], again["written_before"]) == (0, 2)
+    assert again["pieces"] == first["pieces"]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.abc")} == stamps
+
+    # A piece that lost a file, and a journal cut short by a crash: only those are written again.
+    (out / "reduced" / "C" / f"{first['pieces'][0]['name']}.abc").unlink()
+    run(scores, out=out)
+    assert account(out)["written_now"] == 1
+    journal = out / "pieces.jsonl"
+    journal.write_text(journal.read_text().splitlines(True)[0] + '{"name": "half')
+    run(scores, out=out)
+    run(scores, out=out)
+    assert account(out)["written_before"] == 2
+
+
+def test_a_changed_score_is_prepared_again(scores, tmp_path):
+    out = tmp_path / "out"
+    run(scores / "chorale.mxl", out=out)
+    shutil.copy(DATA / "duchambge_ronde.mxl", scores / "chorale.mxl")
+    run(scores / "chorale.mxl", out=out)
+    assert account(out)["written_now"] == 1
+    assert (out / "interleaved" / "chorale.abc").read_text() == read_piece(
+        DATA / "duchambge_ronde.mxl"
+    ).interleaved
+
+
+def test_output_inside_the_input_is_no_input(scores):
+    out = scores / "prepared"
+    run(scores, out=out)
+    run(scores, out=out)
+    assert account(out)["found"] == 4
+
+
+def test_nothing_kept_is_a_failure(scores, tmp_path):
+    assert run(scores / "empty.mxl", out=tmp_path / "out") == 1
+
+
+def test_mistakes_give_one_message(scores, tmp_path):
+    with pytest.raises(NotaGenError, match="name score files or folders"):
+        run(out=tmp_path / "out")
+    with pytest.raises(NotaGenError, match="no such file or folder"):
+        run(tmp_path / "nowhere", out=tmp_path / "out")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(NotaGenError, match="no score found"):
+        run(tmp_path / "bare", out=tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotaGenError, match="cannot make the folder"):
+        run(scores, out=tmp_path / "file" / "out")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "interleaved").write_text("in the way")
+    with pytest.raises(NotaGenError, match="cannot write"):
+        run(scores, out=tmp_path / "taken")
+    with pytest.raises(NotaGenError, match="--processes 0"):
+        prepare.run(Prepare(inputs=(scores,), out=tmp_path / "out", processes=0))
