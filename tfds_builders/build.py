@@ -34,6 +34,7 @@ class Build:
 def run(options: Build) -> int:
     """Build the data set, write its report beside it and print the account. Raises `NotaGenError`."""
     import tensorflow_datasets as tfds
+    from absl import logging
     from rich.progress import Progress
 
     from tfds_builders.notagen_classical.notagen_classical_dataset_builder import Builder
@@ -48,6 +49,7 @@ def run(options: Build) -> int:
         raise NotaGenError(f"--processes {options.processes}: must be at least 1")
     named = any(config.name == options.config for config in Builder.BUILDER_CONFIGS)
     tfds.disable_progress_bar()
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of any config that its class does not list
     with Progress() as bar:
         task = bar.add_task("converting", total=None)
         builder = Builder(

@@ -51,6 +51,14 @@ def plain_accidentals(root: Element) -> None:
         accidental.text = _ACCIDENTALS.get(accidental.text or "", accidental.text)
 
 
+def sum_composite_meters(root: Element) -> None:
+    """A meter of summed beats (3+4 over 8) becomes the meter of their sum."""
+    for beats in root.iter("beats"):
+        parts = (beats.text or "").split("+")
+        if len(parts) > 1 and all(part.strip().isdecimal() for part in parts):
+            beats.text = str(sum(map(int, parts)))
+
+
 def move_marks_from_empty_staves(root: Element) -> None:
     """Directions, chord symbols and clefs of a staff without notes: to the part's first staff with notes."""
     for part in root.findall("part"):
@@ -82,6 +90,7 @@ RULES: tuple[Callable[[Element], None], ...] = (
     drop_going_lines,
     mark_numberless_tempos,
     plain_accidentals,
+    sum_composite_meters,
     move_marks_from_empty_staves,
 )
 """The rewrites, in the order they are applied."""
