@@ -1,0 +1,208 @@
+"""Whether a piece can be played as written: aligned voices, closed brackets, declared voices."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
+
+from notagen_jax.notation.bars import Bar, read_bar
+from notagen_jax.notation.tune import Tune, parse_tune
+
+_BRACKETS = {")": "(", "]": "[", "}": "{"}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: the bar (1-based) and voice where it stands, None where it concerns the whole piece."""
+
+    bar: int | None
+    voice: str | None
+    message: str
+
+    def __str__(self) -> str:
+        place = [f"bar {self.bar}"] if self.bar is not None else []
+        place += [f"voice {self.voice}"] if self.voice is not None else []
+        return f"{', '.join(place)}: {self.message}" if place else self.message
+
+
+@dataclass(frozen=True)
+class MisalignedBar:
+    """A bar whose voices differ: each voice's duration in whole notes, None where it cannot be counted."""
+
+    bar: int
+    durations: dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The verdict on one interleaved piece.
+
+    `misaligned` lists the bars whose voices differ in duration, `bar_line_disagreements` those whose
+    voices close (or open) with different bar lines, voltas apart. `faults` is everything that is
+    wrong, in bar order, those two included.
+    """
+
+    bars: int
+    voices: tuple[str, ...]
+    notes: int
+    bar_counts: dict[str, int]
+    misaligned: tuple[MisalignedBar, ...]
+    bar_line_disagreements: tuple[int, ...]
+    undeclared: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+    @property
+    def aligned(self) -> bool:
+        """Whether all voices agree in bar count, bar lines and bar durations (paper §2.4's check)."""
+        return (
+            self.bars > 0
+            and not self.misaligned
+            and not self.bar_line_disagreements
+            and len(set(self.bar_counts.values())) == 1
+        )
+
+    @property
+    def ok(self) -> bool:
+        """Whether the piece is aligned and has no fault at all."""
+        return self.aligned and not self.faults
+
+    @property
+    def bar_alignment_error(self) -> float:
+        """Share of bars, 0 … 1, whose voices differ in duration (paper §3.3; the paper prints percent)."""
+        return len(self.misaligned) / self.bars if self.bars else 1.0
+
+    @property
+    def first_fault(self) -> str | None:
+        """The first fault as one line that names its bar and voice; None for a sound piece."""
+        return str(self.faults[0]) if self.faults else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a tree that `json.dumps` takes, the derived verdicts included."""
+        return {
+            "ok": self.ok,
+            "aligned": self.aligned,
+            "bar_alignment_error": self.bar_alignment_error,
+            "first_fault": self.first_fault,
+            **asdict(self),
+        }
+
+
+def check(interleaved: str) -> Validity:
+    """Judge interleaved text (rests restored). Never raises on bad music: every fault is in the verdict."""
+    tune = parse_tune(interleaved)
+    faults = _header_faults(tune)
+    declared = set(tune.voices)
+    undeclared = tuple(dict.fromkeys(v for row in tune.rows for v, _ in row.cells if v not in declared))
+    faults += [
+        Fault(_first_bar(tune, voice), voice, "the voice is not declared in the header")
+        for voice in undeclared
+    ]
+    voices = (*tune.ordered_voices(), *undeclared)
+    timings = dict.fromkeys(voices, tune.timing)
+    counts = dict.fromkeys(voices, 0)
+    misaligned, disagreements, notes = [], [], 0
+    number = 0
+    for row in tune.rows:
+        if not row.cells:
+            if not row.lead.startswith("%"):
+                faults.append(Fault(number + 1, None, f"line {row.line} belongs to no voice"))
+            continue
+        number += 1
+        if row.lead.strip():
+            faults.append(Fault(number, None, f"the text {row.lead[:20]!r} belongs to no voice"))
+        bars: dict[str, Bar] = {}
+        for voice, text in row.cells:
+            counts[voice] += 1
+            bar, timings[voice] = read_bar(text, timings[voice])
+            if voice in bars:
+                faults.append(Fault(number, voice, "the voice stands twice in the bar"))
+            bars[voice] = bar
+            notes += bar.notes
+            faults += [Fault(number, voice, message) for message in bar.faults]
+        faults += [Fault(number, voice, "the voice has no bar here") for voice in voices if voice not in bars]
+        durations = {voice: bars[voice].duration if voice in bars else None for voice in voices}
+        if len(set(durations.values())) > 1 or None in durations.values():
+            misaligned.append(MisalignedBar(number, {v: _text(d) for v, d in durations.items()}))
+            if None not in durations.values():
+                faults.append(_difference(number, durations))
+        if len({bar.opening for bar in bars.values()}) > 1 or len({bar.closing for bar in bars.values()}) > 1:
+            disagreements.append(number)
+            faults.append(Fault(number, None, _bar_line_message(bars)))
+    if not notes:
+        faults.append(Fault(None, None, "the piece has no notes"))
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"voice {voice} {count}" for voice, count in counts.items())
+        faults.append(Fault(None, None, f"the voices have unequal numbers of bars ({listed})"))
+    return Validity(
+        bars=number,
+        voices=voices,
+        notes=notes,
+        bar_counts=counts,
+        misaligned=tuple(misaligned),
+        bar_line_disagreements=tuple(disagreements),
+        undeclared=undeclared,
+        faults=tuple(faults),
+    )
+
+
+def _header_faults(tune: Tune) -> list[Fault]:
+    faults = []
+    if not tune.voices:
+        faults.append(Fault(None, None, "the header declares no voice"))
+    for voice, times in Counter(tune.voices).items():
+        if times > 1:
+            faults.append(Fault(None, voice, f"the header declares the voice {times} times"))
+    if not any(line.startswith("K:") for line in tune.header):
+        faults.append(Fault(None, None, "the header has no key (K:)"))
+    if tune.score is None:
+        return faults
+    open_brackets = _unbalanced(tune.score)
+    if open_brackets:
+        faults.append(Fault(None, None, f"%%score has an unmatched {open_brackets!r}"))
+    placed = Counter(tune.score_voices)
+    for voice, times in placed.items():
+        if voice not in tune.voices:
+            faults.append(Fault(None, voice, "%%score names a voice that the header does not declare"))
+        if times > 1:
+            faults.append(Fault(None, voice, f"%%score names the voice {times} times"))
+    faults += [
+        Fault(None, voice, "the voice is declared but %%score leaves it out")
+        for voice in dict.fromkeys(tune.voices)
+        if voice not in placed
+    ]
+    return faults
+
+
+def _unbalanced(score: str) -> str:
+    """The brackets of a `%%score` line that have no partner."""
+    stack: list[str] = []
+    for sign in score:
+        if sign in _BRACKETS.values():
+            stack.append(sign)
+        elif sign in _BRACKETS:
+            if not stack or stack[-1] != _BRACKETS[sign]:
+                return sign
+            stack.pop()
+    return "".join(stack)
+
+
+def _first_bar(tune: Tune, voice: str) -> int:
+    rows = [row for row in tune.rows if row.cells]
+    return next(number for number, row in enumerate(rows, 1) if any(v == voice for v, _ in row.cells))
+
+
+def _difference(number: int, durations: dict[str, Fraction | None]) -> Fault:
+    """Name the voices that are not as long as most."""
+    usual = Counter(durations.values()).most_common(1)[0][0]
+    odd = [(voice, length) for voice, length in durations.items() if length != usual]
+    listed = ", ".join(f"voice {voice} lasts {length}" for voice, length in odd)
+    return Fault(number, odd[0][0], f"{listed} of a whole note, most voices {usual}")
+
+
+def _bar_line_message(bars: dict[str, Bar]) -> str:
+    listed = ", ".join(f"voice {voice} {bar.opening}…{bar.closing}" for voice, bar in bars.items())
+    return f"the voices have different bar lines ({listed})"
+
+
+def _text(duration: Fraction | None) -> str | None:
+    return None if duration is None else str(duration)
