@@ -93,7 +93,7 @@ def make_evaluate(loss: LossSum) -> Callable[[Params, Batch], tuple[jax.Array, j
 def replicate(tree: Any) -> Any:
     """The tree with a leading device axis, one copy on each local device."""
     count = jax.local_device_count()
-    copies = jax.pmap(lambda _, leaf: leaf, in_axes=(0, None))
+    copies = jax.pmap(lambda _, leaf: leaf, AXIS, in_axes=(0, None))
     return copies(jnp.zeros(count), tree)
 
 
