@@ -79,6 +79,8 @@ def test_fields_hold_for_the_bars_behind():
         (">ab|", "a misplaced '>'"),
         ("a3/0|", "a length that is none in 'a3/0'"),
         ("a99999999999b|", "a length that is none in 'a99999999999'"),
+        ("a/9999b|", "a length that is none in 'a/9999'"),
+        ("(2:3:9(2:3:9(2:3:9(2:3:9(2:3:9aaaaaaaaa|", "the tuplet (2:3:9 means nothing"),
         ("Z4|", "a rest of 4 bars inside one bar"),
         ("a2 ? b2|", "a stray '?'"),
         ("a2 [V:2 b2|", "an unclosed field [V:"),

@@ -1,7 +1,9 @@
 """Planted faults, each found and named with its bar and voice; real scores pass."""
 
+import contextlib
 import json
 import random
+import time
 
 import pytest
 
@@ -133,3 +135,36 @@ def test_broken_text_never_raises():
         json.dumps(validity.to_json())
         verdicts[validity.ok] += 1
     assert verdicts[False] > 100
+
+
+def runaway(pattern):
+    """A hundred thousand characters of a model caught in a loop."""
+    return "%%score 1\nL:1/8\nM:4/4\nK:C\nV:1 treble\n" + "".join(pattern(i) for i in range(100_000 // 12))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        lambda i: f"a/{i % 9999 + 1}",
+        lambda i: f"[V:1]({i % 999 + 1}:{i % 7 + 1}:999 a",
+        lambda i: f"V:{i}\n",
+        lambda i: f"[V:{i}]c8|",
+        lambda i: f"[V:{i}]c8|\n",
+        lambda i: "[V:1][M:" + "9" * 6000 + "/8]c8|\n" if i < 3 else "[",
+        lambda i: "[V:1]c>",
+        lambda i: '[V:1]"{',
+    ],
+)
+def test_runaway_text_is_judged_in_bounded_time(pattern):
+    started = time.process_time()
+    for text in (runaway(pattern), runaway(pattern).replace("treble\n", "treble\n[V:1]", 1)):
+        with contextlib.suppress(NotaGenError):
+            text = restore_rests(text)
+        assert not check(text).ok
+    assert time.process_time() - started < 20
+
+
+def test_huge_numbers_in_the_header():
+    huge = "9" * 6000
+    text = f"L:1/{huge}\nM:{huge}/4\nK:C\nV:{huge}\n[r:{huge}/{huge}][V:{huge}]c{huge}|\n"
+    assert "a length that is none" in check(restore_rests(text)).first_fault

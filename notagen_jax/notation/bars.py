@@ -6,12 +6,15 @@ from fractions import Fraction
 
 from notagen_jax.notation.tokens import Token, tokenize
 
+_MAX_NESTED = 4
+_MAX_TUPLET_DIGITS = 3
+
 TUPLET_SLACK = Fraction(1, 64)
 """A tuplet whose sum is this near to a whole number of unit lengths has that length (xml2abc's rounding)."""
 
-_METER = re.compile(r"\(?(\d+(?:\s*\+\s*\d+)*)\)?\s*/\s*(\d+)")
+_METER = re.compile(r"\(?(\d{1,3}(?:\s*\+\s*\d{1,3})*)\)?\s*/\s*(\d{1,4})\b")
 _COMPOUND = re.compile(r"(6|9|12|15)/(8|16|32)\b")
-_UNIT = re.compile(r"(\d+)(?:/(\d+))?")
+_UNIT = re.compile(r"(\d{1,3})(?:/(\d{1,4}))?")
 
 
 @dataclass(frozen=True)
@@ -237,12 +240,16 @@ class _Reader:
             self._layers[-1] += length * self.timing.unit
 
     def _open_tuplet(self, text: str) -> None:
-        numbers = [int(number) if number else 0 for number in text[1:].split(":") if len(number) < 5]
+        numbers = [
+            int(number) if number else 0
+            for number in text[1:].split(":")
+            if len(number) <= _MAX_TUPLET_DIGITS
+        ]
         notes = numbers[0] if numbers else 0
         time = numbers[1] if len(numbers) > 1 and numbers[1] else self._default_time(notes)
         count = numbers[2] if len(numbers) > 2 and numbers[2] else notes
         given_zero = any(number.strip("0") == "" for number in text[1:].split(":") if number)
-        if not time or not count or given_zero:
+        if not time or not count or given_zero or len(self._tuplets) == _MAX_NESTED:
             self.fault(f"the tuplet {text} means nothing")
             return
         self._tuplets.append(_Tuplet(Fraction(time, notes), count, text))

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.notation.bars import Timing, read_bar
-from notagen_jax.notation.tune import Row, Tune, parse_tune
+from notagen_jax.notation.tune import MAX_VOICES, Row, Tune, parse_tune
 
 
 def restore_rests(text: str) -> str:
@@ -33,6 +33,8 @@ def restore_rests(text: str) -> str:
         raise NotaGenError(
             "the header declares no voice: it needs one line such as 'V:1 treble' for each voice"
         )
+    if len(voices) > MAX_VOICES:
+        raise NotaGenError(f"the header declares {len(voices)} voices; more than {MAX_VOICES} is no score")
     body = _restore_rows(tune, voices)
     return "".join(f"{line}\n" for line in (*tune.header, *body))
 

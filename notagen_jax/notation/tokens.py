@@ -40,8 +40,9 @@ _KINDS = (
     "grace_open", "grace_close", "open_field", "chord_open", "chord_close", "overlay", "mark", "fault",
 )  # fmt: skip
 _VOLTA = re.compile(r'[\d,.\-]+|\[?"[^"]*"')
-_LONGEST_LENGTH = 9
-"""Digits of a length: more is a run-away number, which would only cost memory."""
+_MAX_DIGITS = 6
+_MAX_DIVISOR = 4096
+"""A length beyond these is a run-away number; sums of such fractions would take minutes."""
 
 _UNCLOSED = {'"': "an unclosed quote", "!": "an unclosed decoration"}
 
@@ -91,12 +92,12 @@ def tokenize(bar: str) -> Iterator[Token]:
 
 def _length(number: str, slashes: str, below: str) -> Fraction | None:
     """The length that ABC writes as `3`, `/`, `//`, `3/2`, `/4`; None where it is zero or has no meaning."""
-    if len(number) > _LONGEST_LENGTH or len(below) > _LONGEST_LENGTH or len(slashes) > _LONGEST_LENGTH:
+    if max(len(number), len(below), len(slashes)) > _MAX_DIGITS:
         return None
     above = int(number) if number else 1
     if below and not slashes:
         return None
     divisor = int(below) * 2 ** (len(slashes) - 1) if below else 2 ** len(slashes)
-    if above == 0 or divisor == 0:
+    if above == 0 or not 0 < divisor <= _MAX_DIVISOR:
         return None
     return Fraction(above, divisor)

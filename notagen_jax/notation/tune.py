@@ -10,6 +10,9 @@ from fractions import Fraction
 
 from notagen_jax.notation.bars import Timing
 
+MAX_VOICES = 100
+"""More declared voices than this is a header that ran away; real scores stay below 64."""
+
 _STREAM_HEADER = re.compile(r"\[r:(\d+)/(\d+)\]")
 _OPEN_STREAM_HEADER = re.compile(r"\[r:[^\]\[]*\]?")
 _VOICE_FIELD = re.compile(r"\[V:\s*(\w+)\s*\]")
@@ -60,7 +63,8 @@ class Tune:
     def ordered_voices(self) -> list[str]:
         """The declared voices once each, by number where all are numbers, else as declared."""
         voices = list(dict.fromkeys(self.voices))
-        return sorted(voices, key=int) if all(voice.isdecimal() for voice in voices) else voices
+        numbered = all(re.fullmatch(r"[0-9]{1,9}", voice) for voice in voices)
+        return sorted(voices, key=int) if numbered else voices
 
 
 def parse_tune(text: str) -> Tune:

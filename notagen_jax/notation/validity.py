@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from notagen_jax.notation.bars import Bar, read_bar
-from notagen_jax.notation.tune import Tune, parse_tune
+from notagen_jax.notation.tune import MAX_VOICES, Tune, parse_tune
 
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 
@@ -91,12 +91,12 @@ def check(interleaved: str) -> Validity:
     """Judge interleaved text (rests restored). Never raises on bad music: every fault is in the verdict."""
     tune = parse_tune(interleaved)
     faults = _header_faults(tune)
-    declared = set(tune.voices)
-    undeclared = tuple(dict.fromkeys(v for row in tune.rows for v, _ in row.cells if v not in declared))
+    undeclared = _undeclared(tune)
     faults += [
-        Fault(_first_bar(tune, voice), voice, "the voice is not declared in the header")
-        for voice in undeclared
+        Fault(number, voice, "the voice is not declared in the header")
+        for voice, number in undeclared.items()
     ]
+    expected = tune.ordered_voices()[:MAX_VOICES]
     voices = (*tune.ordered_voices(), *undeclared)
     timings = dict.fromkeys(voices, tune.timing)
     counts = dict.fromkeys(voices, 0)
@@ -119,8 +119,9 @@ def check(interleaved: str) -> Validity:
             bars[voice] = bar
             notes += bar.notes
             faults += [Fault(number, voice, message) for message in bar.faults]
-        faults += [Fault(number, voice, "the voice has no bar here") for voice in voices if voice not in bars]
-        durations = {voice: bars[voice].duration if voice in bars else None for voice in voices}
+        missing = [voice for voice in expected if voice not in bars]
+        faults += [Fault(number, voice, "the voice has no bar here") for voice in missing]
+        durations = {voice: bars[voice].duration if voice in bars else None for voice in (*missing, *bars)}
         if len(set(durations.values())) > 1 or None in durations.values():
             misaligned.append(MisalignedBar(number, {v: _text(d) for v, d in durations.items()}))
             if None not in durations.values():
@@ -140,7 +141,7 @@ def check(interleaved: str) -> Validity:
         bar_counts=counts,
         misaligned=tuple(misaligned),
         bar_line_disagreements=tuple(disagreements),
-        undeclared=undeclared,
+        undeclared=tuple(undeclared),
         faults=tuple(faults),
     )
 
@@ -149,6 +150,8 @@ def _header_faults(tune: Tune) -> list[Fault]:
     faults = []
     if not tune.voices:
         faults.append(Fault(None, None, "the header declares no voice"))
+    if len(tune.ordered_voices()) > MAX_VOICES:
+        faults.append(Fault(None, None, f"the header declares more than {MAX_VOICES} voices"))
     for voice, times in Counter(tune.voices).items():
         if times > 1:
             faults.append(Fault(None, voice, f"the header declares the voice {times} times"))
@@ -186,9 +189,15 @@ def _unbalanced(score: str) -> str:
     return "".join(stack)
 
 
-def _first_bar(tune: Tune, voice: str) -> int:
-    rows = [row for row in tune.rows if row.cells]
-    return next(number for number, row in enumerate(rows, 1) if any(v == voice for v, _ in row.cells))
+def _undeclared(tune: Tune) -> dict[str, int]:
+    """The voices that sound without being declared, each with its first bar."""
+    declared = set(tune.voices)
+    first: dict[str, int] = {}
+    for number, row in enumerate((row for row in tune.rows if row.cells), 1):
+        for voice, _ in row.cells:
+            if voice not in declared:
+                first.setdefault(voice, number)
+    return first
 
 
 def _difference(number: int, durations: dict[str, Fraction | None]) -> Fault:
