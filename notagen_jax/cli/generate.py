@@ -4,21 +4,20 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
+from notagen_jax import checkpoints
+from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.cli.loglik import read_text
+from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.labels import Prompt, nearest
-
-if TYPE_CHECKING:
-    from notagen_jax.checkpoints import Checkpoint
-    from notagen_jax.sampling import Sample
-
-FORMATS = ("abc", "musicxml", "midi", "svg", "pdf")
+from notagen_jax.notation import FORMATS, render_piece
+from notagen_jax.sampling import Progress, Sample, SamplingSettings, generate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Generate:
     as the model wrote it) and NAME.validity.json. report.json sums up the run.
     """
 
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("out")
     """Folder for the files; made when it does not exist."""
     period: str = ""
     """Baroque, Classical or Romantic."""
@@ -46,9 +45,9 @@ class Generate:
     checkpoint: Annotated[str, tyro.conf.arg(aliases=["-c"])] = "mini"
     """An official .pth, a converted folder, a training run, or the packaged "mini"."""
     formats: tuple[str, ...] = FORMATS
-    """Files to write: any of abc, musicxml, midi, svg, pdf."""
-    batch: int = 8
-    """Most pieces sampled at the same time."""
+    """Files to write: any of abc, xml (MusicXML), midi, svg, pdf."""
+    batch: int = 0
+    """Pieces sampled at the same time; 0 chooses by the machine."""
     top_k: int = 9
     """Keep this many of the likeliest characters."""
     top_p: float = 0.9
@@ -69,33 +68,94 @@ def run(options: Generate) -> int:
     """Sample, restore, check and write; 1 when a piece could not be finished or written."""
     unknown = sorted(set(options.formats) - set(FORMATS))
     if unknown or not options.formats:
-        raise NotaGenError(f"--formats: {unknown or 'nothing given'}; choose from {', '.join(FORMATS)}")
-    if options.number < 1 or options.batch < 1:
-        raise NotaGenError(f"-n ({options.number}) and --batch ({options.batch}) must be at least 1")
-    from notagen_jax import checkpoints
-    from notagen_jax.compilation import enable_compilation_cache
-
+        raise NotaGenError(
+            f"--formats: {', '.join(unknown) or 'nothing given'}; choose from {', '.join(FORMATS)}"
+        )
+    if options.number < 1 or options.batch < 0:
+        raise NotaGenError(f"-n ({options.number}) must be at least 1, and --batch ({options.batch}) not negative")
+    settings = SamplingSettings(
+        top_k=options.top_k,
+        top_p=options.top_p,
+        temperature=options.temperature,
+        max_chars=options.max_chars,
+        max_seconds=60 * options.max_minutes,
+    )
     enable_compilation_cache()
     checkpoint = checkpoints.load(options.checkpoint)
     if options.list_prompts:
         for label in checkpoint.labels or ():
-            print("; ".join(label))
+            print(f"{label.period}; {label.composer}; {label.instrumentation}")
         return 0
     start, title, stem = starting_text(options, checkpoint)
-    write_atomic(options.out / "report.json", "[]\n")  # an unwritable folder fails before the work, not after
-    outcomes = []
-    for first in range(0, options.number, options.batch):
-        seeds = range(options.seed + first, options.seed + min(first + options.batch, options.number))
-        for sample in sample_batch(checkpoint, start, list(seeds), options):
-            outcomes.append(write_piece(sample, f"{stem}-{sample.seed}", title, options))
-            write_atomic(options.out / "report.json", json.dumps(outcomes, indent=1) + "\n")
-    good = sum(outcome["error"] is None for outcome in outcomes)
-    aligned = sum(bool(outcome["aligned"]) for outcome in outcomes)
-    print(f"{good} of {len(outcomes)} pieces written to {options.out}, {aligned} with all bars aligned")
-    return 0 if good == len(outcomes) else 1
+    writer = PieceWriter(options.out, stem, title, options.formats)
+    seeds = range(options.seed, options.seed + options.number)
+    generate(
+        checkpoint.config,
+        checkpoint.params,
+        [start] * options.number,
+        seeds,
+        settings,
+        progress=writer,
+        batch_size=options.batch or None,
+    )
+    return writer.close()
 
 
-def starting_text(options: Generate, checkpoint: "Checkpoint") -> tuple[str, str | None, str]:
+class PieceWriter:
+    """Writes each piece as soon as it is sampled, so that a run cut short keeps what it had."""
+
+    def __init__(self, out: Path, stem: str, title: str | None, formats: tuple[str, ...]) -> None:
+        """Raises `NotaGenError` at once when `out` cannot be written."""
+        self.out = out
+        self.stem = stem
+        self.title = title
+        self.formats = formats
+        self.outcomes: list[dict[str, Any]] = []
+        self._interactive = sys.stderr.isatty()
+        self._write_report()
+
+    def __call__(self, progress: Progress) -> None:
+        """The progress callback of sampling."""
+        if self._interactive:
+            print(f"\r\x1b[K{progress}", end="", file=sys.stderr, flush=True)
+        for piece in progress.moved:
+            if piece.sample is not None:
+                self._write(piece.sample)
+
+    def _write(self, sample: Sample) -> None:
+        name = f"{self.stem}-{sample.seed}"
+        rendered = render_piece(sample.text, self.out, name, formats=self.formats, title=self.title)
+        error = rendered.error or (None if sample.finished else f"not finished: {sample.reason}")
+        aligned = rendered.validity is not None and rendered.validity.aligned
+        state = error or ("aligned" if aligned else f"see {name}.validity.json: bars of unequal length")
+        clear = "\r\x1b[K" if self._interactive else ""
+        print(f"{clear}{name}: {sample.patches} patches, {sample.seconds:.1f} s; {state}", file=sys.stderr)
+        self.outcomes.append(
+            {
+                "name": name,
+                "seed": sample.seed,
+                "patches": sample.patches,
+                "finished": sample.finished,
+                "aligned": aligned,
+                "error": error,
+                "files": [path.name for path in rendered.files],
+            }
+        )
+        self._write_report()
+
+    def _write_report(self) -> None:
+        write_atomic(self.out / "report.json", json.dumps(self.outcomes, indent=1) + "\n")
+
+    def close(self) -> int:
+        """Print the summary; 1 when a piece was not finished or not written in every format."""
+        good = sum(outcome["error"] is None for outcome in self.outcomes)
+        aligned = sum(outcome["aligned"] for outcome in self.outcomes)
+        total = len(self.outcomes)
+        print(f"{good} of {total} pieces written whole to {self.out}, {aligned} with every bar aligned")
+        return 0 if good == total else 1
+
+
+def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str | None, str]:
     """The text to go on from, a title for the page, and the stem of the file names.
 
     Raises `NotaGenError` on a missing prompt, one the model was not trained on, or a bad prefix.
@@ -104,8 +164,6 @@ def starting_text(options: Generate, checkpoint: "Checkpoint") -> tuple[str, str
     if options.prefix is not None:
         if any(labels):
             raise NotaGenError("--prefix goes without --period, --composer and --instrumentation")
-        from notagen_jax.cli.loglik import read_text
-
         try:
             return read_text(options.prefix), options.prefix.stem, options.prefix.stem
         except NotaGenError as error:
@@ -116,7 +174,7 @@ def starting_text(options: Generate, checkpoint: "Checkpoint") -> tuple[str, str
     if missing:
         raise NotaGenError(f"the prompt lacks {', '.join(missing)}; see `notagen generate --list-prompts --out .`")
     prompt = Prompt(*labels)
-    known = [Prompt(*label) for label in checkpoint.labels or ()]
+    known = checkpoint.labels or ()
     if known and prompt not in known and not options.force:
         near = "\n".join(f"  {p.period}; {p.composer}; {p.instrumentation}" for p in nearest(prompt, known))
         raise NotaGenError(
@@ -125,52 +183,3 @@ def starting_text(options: Generate, checkpoint: "Checkpoint") -> tuple[str, str
         )
     stem = re.sub(r"[^a-z0-9]+", "-", f"{prompt.composer.split(',')[0]} {prompt.instrumentation}".lower()).strip("-")
     return prompt.lines(), f"{prompt.composer} ({prompt.instrumentation})", stem
-
-
-def sample_batch(
-    checkpoint: "Checkpoint", start: str, seeds: list[int], options: Generate
-) -> "list[Sample]":
-    """One batch of samples, with progress on standard error."""
-    from notagen_jax.sampling import SamplingSettings, generate
-
-    settings = SamplingSettings(
-        top_k=options.top_k,
-        top_p=options.top_p,
-        temperature=options.temperature,
-        max_chars=options.max_chars,
-        max_seconds=60 * options.max_minutes,
-    )
-    return generate(
-        checkpoint.config, checkpoint.params, [start] * len(seeds), seeds, settings, progress=print_progress()
-    )
-
-
-def print_progress() -> Callable[[Any], None]:
-    """A progress callback that keeps one line of standard error up to date."""
-    interactive = sys.stderr.isatty()
-
-    def show(progress: Any) -> None:
-        if interactive:
-            print(f"\r\x1b[K{progress}", end="", file=sys.stderr, flush=True)
-
-    return show
-
-
-def write_piece(sample: "Sample", stem: str, title: str | None, options: Generate) -> dict[str, Any]:
-    """Write one sample's files and say what came of it, as a record for report.json."""
-    from notagen_jax.notation import render_piece
-
-    rendered = render_piece(sample.text, options.out, stem, formats=options.formats, title=title)
-    error = rendered.error or (None if sample.finished else f"not finished: {sample.reason}")
-    aligned = rendered.validity is not None and rendered.validity.aligned
-    state = error or ("aligned" if aligned else "bars of unequal length, see its validity.json")
-    print(f"{stem}: {sample.patches} patches in {sample.seconds:.1f} s; {state}", file=sys.stderr)
-    return {
-        "name": stem,
-        "seed": sample.seed,
-        "patches": sample.patches,
-        "finished": sample.finished,
-        "aligned": aligned,
-        "error": error,
-        "files": [str(path) for path in rendered.files],
-    }

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import jax
 import numpy as np
 import tyro
 
+from notagen_jax import checkpoints
+from notagen_jax.checkpoints import Checkpoint
 from notagen_jax.config import PATCH_SIZE
 from notagen_jax.errors import NotaGenError
-
-if TYPE_CHECKING:
-    from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.losses import nll_sum
+from notagen_jax.patches import encode_training
 
 BUCKET = 128
 """Lengths are padded to multiples of this, so that few programs are compiled."""
@@ -36,8 +38,6 @@ class LogLik:
 
 def run(options: LogLik) -> int:
     """Score every file; 1 when any could not be read or encoded (each is named on standard error)."""
-    from notagen_jax import checkpoints
-
     if not options.files:
         raise NotaGenError("no files given; name at least one file of reduced ABC")
     checkpoint = checkpoints.load(options.checkpoint)
@@ -68,33 +68,25 @@ def read_text(path: Path) -> str:
     return text
 
 
-def score(checkpoint: "Checkpoint", text: str) -> dict[str, object]:
+def score(checkpoint: Checkpoint, text: str) -> dict[str, object]:
     """Patches, characters, mean NLL and summed log-probability (nats) of one piece.
 
     Raises `NotaGenError` on text that is not ASCII or has no tune body.
     """
-    from notagen_jax.patches import encode_training
-
     patches = encode_training(text)
     window = checkpoint.config.patch_length
     scored = patches[:window]
     padded = min(-(-len(scored) // BUCKET) * BUCKET, window)
     row = np.zeros((1, padded, PATCH_SIZE), np.uint8)
     row[0, : len(scored)] = scored
-    total, count = _sums(checkpoint, row)
+    total, count = _nll_sum(checkpoint.config, checkpoint.params, row)
     return {
         "patches": len(scored),
-        "chars": count,
-        "nll": -total / max(count, 1),
-        "logp": total,
+        "chars": int(count),
+        "nll": float(total) / max(int(count), 1),
+        "logp": -float(total),
         "window": "whole" if len(scored) == len(patches) else "head",
     }
 
 
-def _sums(checkpoint: "Checkpoint", row: np.ndarray) -> tuple[float, int]:
-    import jax
-
-    from notagen_jax.losses import nll_sum
-
-    total, count = jax.jit(nll_sum, static_argnums=0)(checkpoint.config, checkpoint.params, row)
-    return -float(total), int(count)
+_nll_sum = jax.jit(nll_sum, static_argnums=0)

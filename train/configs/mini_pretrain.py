@@ -15,7 +15,7 @@ CONFIG = RunConfig(
     model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8),
     data=DataConfig(weights=(6, 1), keys="uniform", rows=1, length=512),
     optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=100, decay="constant", beta2=0.98, clip=1.0),
-    steps=700,
+    steps=500,
     evaluate_every=250,
     evaluate_rows=12,
 )
