@@ -29,7 +29,7 @@ def _gpt2(config: ModelConfig, layers: int, positions: int, vocabulary: int, att
         bos_token_id=None,
         eos_token_id=None,
         use_cache=False,
-        attn_implementation=attention,
+        attn_implementation=attention,  # type: ignore[call-arg]
     )
 
 

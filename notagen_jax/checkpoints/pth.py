@@ -9,6 +9,7 @@ import pickle
 import re
 import struct
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,7 +156,11 @@ def _check_form(path: Path) -> bool:
     if start.startswith(b"version https://git-lfs"):
         raise NotaGenError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull`")
     if head.startswith(b"PK\x03\x04"):
-        if not zipfile.is_zipfile(path):
+        try:
+            whole = zipfile.is_zipfile(path)
+        except zipfile.BadZipFile:  # an end record of sorts, with impossible numbers
+            whole = False
+        if not whole:
             raise NotaGenError(f"{path}: the file breaks off before its end; download it again")
         return True
     if head[:1] == b"\x80":  # a bare pickle: PyTorch's form before 1.6
@@ -169,7 +174,9 @@ def _load(path: Path, zipped: bool) -> Any:
     try:
         if zipped:
             _check_sums(path)
-        return torch.load(path, map_location="cpu", mmap=zipped, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd pickle protocol is told by the error, if it is one
+            return torch.load(path, map_location="cpu", mmap=zipped, weights_only=True)
     except OSError as error:
         raise NotaGenError(f"{path}: cannot read ({error.strerror or error})") from error
     except _DAMAGE as error:

@@ -50,10 +50,20 @@ def load_training(path: str | os.PathLike[str], step: int | str | None = None) -
     return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, read_labels(run))
 
 
+def _orbax() -> Any:
+    try:
+        import orbax.checkpoint as ocp
+    except ImportError as error:
+        raise NotaGenError(
+            "training runs are read with orbax-checkpoint, which is not installed; run "
+            '`pip install "notagen-jax[train]"`'
+        ) from error
+    return ocp
+
+
 def _choose(run: Path, step: int | str | None) -> int:
     """The number of the wanted checkpoint; raises `NotaGenError` when the run does not have it."""
-    import orbax.checkpoint as ocp
-
+    ocp = _orbax()
     folder = run / STEPS_FOLDER
     if not folder.is_dir():
         raise NotaGenError(f"{run}: no checkpoints yet; train until the first one is saved")
@@ -81,10 +91,10 @@ def _choose(run: Path, step: int | str | None) -> int:
 def _restore(folder: Path, config: ModelConfig) -> dict[str, Any]:
     """The parameter tree in `folder`, read onto the host whatever devices wrote it."""
     import jax
-    import orbax.checkpoint as ocp
 
     from notagen_jax.model import init_params
 
+    ocp = _orbax()
     expected = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)
     try:

@@ -1,0 +1,344 @@
+"""Checkpoints in memory and as converted directories: names, sizes, labels, refusals."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from notagen_jax import checkpoints
+from notagen_jax.checkpoints import directory, names
+from notagen_jax.checkpoints.tensor_file import TensorFile
+from notagen_jax.cli import convert
+from notagen_jax.config import PRESETS, ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.labels import Prompt
+from notagen_jax.model import init_params
+
+CONFIG = ModelConfig(64, 2, 1, 24)
+LABELS = (
+    Prompt("Baroque", "Bach, Johann Sebastian", "Choral"),
+    Prompt("Romantic", "Schubert, Franz", "Art Song"),
+)
+
+
+@pytest.fixture(scope="module")
+def params() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
+    return names.stack_params(CONFIG, lambda name: rng.normal(size=shapes[name]))
+
+
+@pytest.fixture
+def saved(tmp_path: Path, params: dict[str, Any]) -> Path:
+    directory.save(tmp_path / "model", CONFIG, params, labels=LABELS)
+    return tmp_path / "model"
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_the_tree_is_the_model_s(params: dict[str, Any]):
+    model = jax.eval_shape(lambda key: init_params(CONFIG, key), jax.random.key(0))
+    assert jax.tree.map(lambda leaf: leaf.shape, params) == jax.tree.map(lambda leaf: leaf.shape, model)
+
+
+def test_official_names_and_layouts(saved: Path, params: dict[str, Any]):
+    tensors = load_file(saved / "model.safetensors")
+    embedding = tensors["patch_level_decoder.patch_embedding.weight"]
+    assert embedding.shape == (64, 2048)
+    # One-hot of character c at place i is column 128 i + c.
+    np.testing.assert_array_equal(embedding[:, 128 * 3 + 65], params["patch_decoder"]["table"][128 * 3 + 65])
+    blocks = params["patch_decoder"]["stack"]["blocks"]
+    np.testing.assert_array_equal(
+        tensors["patch_level_decoder.base.h.1.attn.c_attn.weight"], blocks["qkv"]["kernel"][1]
+    )
+    np.testing.assert_array_equal(
+        tensors["patch_level_decoder.base.h.0.mlp.c_proj.bias"], blocks["mlp_out"]["bias"][0]
+    )
+    np.testing.assert_array_equal(
+        tensors["char_level_decoder.base.lm_head.weight"], params["char_decoder"]["wte"]
+    )
+    assert tensors["char_level_decoder.base.transformer.wpe.weight"].shape == (17, 64)
+    assert (tensors["patch_level_decoder.base.wte.weight"] == np.zeros((1, 64))).all()
+    assert len(tensors) == len(names.official_tensors(CONFIG)) == 2 + 2 + 12 * 3 + 2 + 2 + 2 + 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sizes_come_from_the_shapes(preset: str):
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(PRESETS[preset])}
+    assert names.config_from_shapes(shapes, "x") == PRESETS[preset]
+    stored = sum(
+        int(np.prod(shape)) for name, shape in shapes.items() if name not in (names.TIED, names.UNUSED)
+    )
+    assert stored == PRESETS[preset].parameters
+    other = PRESETS[preset].replace(patch_length=77)
+    shapes["patch_level_decoder.base.wpe.weight"] = (77, other.hidden_size)
+    assert names.config_from_shapes(shapes, "x") == ModelConfig(
+        other.hidden_size, other.patch_layers, other.char_layers, 77
+    )
+
+
+def test_every_wrong_tensor_is_named_in_one_error():
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
+    del shapes["patch_level_decoder.base.h.0.ln_1.bias"], shapes["char_level_decoder.base.lm_head.weight"]
+    shapes["patch_level_decoder.extra"] = (1,)
+    shapes["char_level_decoder.base.transformer.h.0.mlp.c_fc.weight"] = (256, 64)
+    with pytest.raises(NotaGenError) as caught:
+        names.config_from_shapes(shapes, "weights.pth")
+    message = str(caught.value)
+    for part in (
+        "weights.pth",
+        "missing: patch_level_decoder.base.h.0.ln_1.bias, char_level_decoder.base.lm_head.weight;",
+        "unknown: patch_level_decoder.extra;",
+        "char_level_decoder.base.transformer.h.0.mlp.c_fc.weight is (256, 64), expected (64, 256)",
+    ):
+        assert part in message
+
+
+def test_a_layer_index_out_of_reason_is_an_unknown_name():
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
+    shapes["patch_level_decoder.base.h.999999999.ln_1.bias"] = (64,)
+    with pytest.raises(NotaGenError, match=r"unknown: patch_level_decoder\.base\.h\.999999999\.ln_1\.bias"):
+        names.config_from_shapes(shapes, "x")
+
+
+def test_stored_masks_of_older_versions_are_ignored():
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
+    for layer in range(2):
+        shapes[f"patch_level_decoder.base.h.{layer}.attn.bias"] = (1, 1, 24, 24)
+        shapes[f"patch_level_decoder.base.h.{layer}.attn.masked_bias"] = ()
+    assert names.config_from_shapes(shapes, "x") == CONFIG
+
+
+def test_another_model_is_told_apart():
+    with pytest.raises(NotaGenError, match=r"no NotaGen tensors \(found music_model"):
+        names.config_from_shapes({"music_model.base.embeddings.LayerNorm.bias": (768,)}, "clamp2.pth")
+    with pytest.raises(NotaGenError, match="none at all"):
+        names.config_from_shapes({}, "empty.pth")
+
+
+def test_parameters_of_other_sizes_are_not_saved(tmp_path: Path, params: dict[str, Any]):
+    with pytest.raises(NotaGenError, match=r"parameters do not fit.*blocks/ln_1/scale is \(2, 64\)"):
+        directory.save(tmp_path / "x", CONFIG.replace(patch_layers=3), params)
+    assert not list(tmp_path.iterdir())
+
+
+def test_directory_round_trip(saved: Path, params: dict[str, Any]):
+    loaded = checkpoints.load(saved)
+    assert loaded.config == CONFIG
+    assert loaded.labels == LABELS
+    assert loaded.source == saved
+    assert_same(loaded.params, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}
+    assert_same(checkpoints.load(saved / "model.safetensors").params, params)
+
+
+def test_bfloat16_on_disk_loads_as_float32(tmp_path: Path, params: dict[str, Any]):
+    directory.save(tmp_path / "half", CONFIG, params, dtype="bfloat16")
+    loaded = checkpoints.load(tmp_path / "half")
+    assert loaded.labels is None
+    expected = jax.tree.map(lambda leaf: np.asarray(jax.numpy.asarray(leaf, "bfloat16"), np.float32), params)
+    assert_same(loaded.params, expected)
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded.params)} == {np.dtype(np.float32)}
+    with safe_open(tmp_path / "half" / "model.safetensors", framework="np") as tensors:
+        assert tensors.get_slice("char_level_decoder.base.lm_head.weight").get_dtype() == "BF16"
+
+
+def test_mapped_and_read_tensors_are_the_same(saved: Path):
+    tensors = TensorFile(saved / "model.safetensors")
+    for name, shape in tensors.shapes.items():
+        assert tensors.map(name).shape == tensors.read(name).shape == shape
+        np.testing.assert_array_equal(tensors.map(name), tensors.read(name))
+
+
+def test_a_checkpoint_is_replaced_whole_and_foreign_files_stay(saved: Path, params: dict[str, Any]):
+    (saved / "MODEL_CARD.md").write_text("mine")
+    changed = jax.tree.map(lambda leaf: leaf + 1, params)
+    directory.save(saved, CONFIG, changed)
+    assert_same(checkpoints.load(saved).params, changed)
+    assert sorted(file.name for file in saved.iterdir()) == [
+        "MODEL_CARD.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    assert [file.name for file in saved.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_of_other_files_needs_force(tmp_path: Path, params: dict[str, Any]):
+    (tmp_path / "notes.txt").write_text("mine")
+    target = tmp_path
+    with pytest.raises(NotaGenError, match=r"not empty and not a checkpoint.*--force"):
+        directory.save(target, CONFIG, params)
+    directory.save(target, CONFIG, params, force=True)
+    assert (target / "notes.txt").read_text() == "mine"
+    assert checkpoints.load(target).config == CONFIG
+    (tmp_path / "empty").mkdir()
+    directory.save(tmp_path / "empty", CONFIG, params)
+    with pytest.raises(NotaGenError, match="is a file"):
+        directory.save(tmp_path / "notes.txt", CONFIG, params)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, saved: Path, params: dict[str, Any]):
+    def fails(name: str) -> np.ndarray:
+        if "ln_f" in name:
+            raise NotaGenError("damaged")
+        return names.unstack_params(CONFIG, params)(name)
+
+    before = (saved / "model.safetensors").read_bytes()
+    stored = checkpoints.StoredCheckpoint(CONFIG, fails, Path("source"))
+    for target in (saved, tmp_path / "new"):
+        with pytest.raises(NotaGenError, match="damaged"):
+            directory.write_directory(target, stored)
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def damage(saved: Path, file: str, change: Any) -> None:
+    path = saved / file
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("model.safetensors", lambda data: data[:-100], "not a whole safetensors file"),
+        ("model.safetensors", lambda data: b"", "not a whole safetensors file"),
+        ("model.safetensors", lambda data: b"<html>" + data, "not a whole safetensors file"),
+        ("config.json", lambda data: data[:20], "not a JSON file"),
+        (
+            "config.json",
+            lambda data: data.replace(b'"patch_layers": 2', b'"patch_layers": 3'),
+            "patch_layers is 3",
+        ),
+        ("config.json", lambda data: data.replace(b"hidden_size", b"n_embd"), "unknown fields.*n_embd"),
+        ("labels.json", lambda data: data[:20], "labels.json: not a JSON file"),
+        ("labels.json", lambda data: b'[["Baroque", "Bach"]]', "labels.json: entry 1"),
+        ("labels.json", lambda data: '[["Baroque", "Händel", "Choral"]]'.encode(), "labels.json: .*composer"),
+        ("labels.json", lambda data: b"{}", "labels.json: expected a list"),
+    ],
+)
+def test_damaged_directories_are_refused(saved: Path, file: str, change: Any, message: str):
+    damage(saved, file, change)
+    with pytest.raises(NotaGenError, match=message):
+        checkpoints.load(saved)
+
+
+def test_untied_output_is_refused(saved: Path):
+    def change(data: bytes) -> bytes:
+        return data[:-4] + b"\0\0\x80\x3f"  # the last weight of the last tensor, lm_head
+
+    damage(saved, "model.safetensors", change)
+    with pytest.raises(NotaGenError, match=r"lm_head\.weight differs from .*wte\.weight"):
+        checkpoints.load(saved)
+
+
+def test_paths_that_are_no_checkpoint(tmp_path: Path, saved: Path):
+    with pytest.raises(NotaGenError, match=r"nowhere: no such file or folder; give an official \.pth"):
+        checkpoints.load(tmp_path / "nowhere")
+    with pytest.raises(NotaGenError, match="neither a converted checkpoint"):
+        checkpoints.load(tmp_path)
+    with pytest.raises(NotaGenError, match="holds one model, so there is no step 5"):
+        checkpoints.load(saved, step=5)
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(NotaGenError, match="neither a converted checkpoint"):
+        checkpoints.load(saved)
+
+
+def test_training_runs_open_by_run_step_and_best(tmp_path: Path, params: dict[str, Any]):
+    import orbax.checkpoint as ocp
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.json").write_text(CONFIG.to_json())
+    (run / "labels.json").write_text(json.dumps([["Romantic", "Schubert, Franz", "Art Song"]]))
+    with pytest.raises(NotaGenError, match="no checkpoints yet"):
+        checkpoints.load(run)
+    options = ocp.CheckpointManagerOptions(best_fn=lambda metrics: metrics["held_out"], best_mode="min")
+    with ocp.CheckpointManager(run / "checkpoints", options=options) as manager:
+        for step, loss in ((10, 2.0), (20, 1.0), (30, 3.0)):
+            tree = jax.tree.map(lambda leaf, step=step: jax.numpy.asarray(leaf + step), params)
+            items = ocp.args.Composite(
+                params=ocp.args.StandardSave(tree),
+                optimizer=ocp.args.StandardSave({"mu": tree}),
+                position=ocp.args.JsonSave({"rows": 3}),
+            )
+            manager.save(step, args=items, metrics={"held_out": loss})
+    for path, chosen, step in (
+        (run, None, 30),
+        (run, "best", 20),
+        (run, "last", 30),
+        (run, 10, 10),
+        (run / "checkpoints", "20", 20),
+        (run / "checkpoints" / "10", None, 10),
+    ):
+        loaded = checkpoints.load(path, chosen)
+        assert_same(loaded.params, jax.tree.map(lambda leaf, step=step: leaf + np.float32(step), params))
+        assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded.params))
+        assert loaded.config == CONFIG
+        assert loaded.labels == LABELS[1:]
+    with pytest.raises(NotaGenError, match="no checkpoint of step 11; there are 10, 20, 30"):
+        checkpoints.load(run, 11)
+    shutil.rmtree(run / "checkpoints" / "10" / "params")
+    with pytest.raises(NotaGenError, match="cannot read the parameters"):
+        checkpoints.load(run, 10)
+    (run / "model.json").write_text(CONFIG.replace(patch_length=25).to_json())
+    with pytest.raises(NotaGenError, match=r"patch_decoder/wpe is \(24, 64\), expected \(25, 64\)"):
+        checkpoints.load(run)
+    (run / "model.json").write_text(CONFIG.to_json())
+    assert convert.run(convert.Convert(run, tmp_path / "out", step="best")) == 0
+    assert_same(checkpoints.load(tmp_path / "out").params, checkpoints.load(run, "best").params)
+
+
+def test_convert_between_directories_keeps_labels(
+    saved: Path, params: dict[str, Any], capsys: pytest.CaptureFixture[str]
+):
+    target = saved.parent / "half"
+    assert convert.run(convert.Convert(saved, target, dtype="bfloat16")) == 0
+    report = capsys.readouterr().out
+    assert f"{CONFIG.parameters:,} parameters" in report
+    assert "no preset" in report
+    half = checkpoints.load(target)
+    assert half.labels == LABELS
+    # In place: the source is read while its replacement is written.
+    assert convert.run(convert.Convert(target, target)) == 0
+    assert_same(checkpoints.load(target).params, half.params)
+    assert (target / "model.safetensors").stat().st_size > 1.9 * CONFIG.parameters * 2
+
+
+WITHOUT_EXTRAS = """
+import sys
+from pathlib import Path
+for name in ("torch", "orbax", "orbax.checkpoint"):
+    sys.modules[name] = None
+from notagen_jax import checkpoints
+from notagen_jax.errors import NotaGenError
+folder = Path(sys.argv[1])
+print(checkpoints.load(folder).config.hidden_size)
+(folder / "w.pth").write_bytes(bytes([128]) * 99)
+(folder.parent / "model.json").write_text((folder / "config.json").read_text())
+(folder.parent / "checkpoints").mkdir()
+for path in (folder / "w.pth", folder.parent):
+    try:
+        checkpoints.load(path)
+    except NotaGenError as error:
+        print(error)
+"""
+
+
+def test_only_what_needs_an_extra_asks_for_it(saved: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, str(saved)], capture_output=True, text=True, check=True
+    )
+    size, pth, run = done.stdout.splitlines()
+    assert size == "64"
+    assert 'pip install "notagen-jax[convert]"' in pth
+    assert 'pip install "notagen-jax[train]"' in run
