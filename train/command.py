@@ -14,7 +14,7 @@ def main(
     experiments: dict[str, tuple[str, RunConfig]], train: Callable[[RunConfig], object], description: str
 ) -> None:
     """Parse `EXPERIMENT [--field value …]`, train, and exit: 1 with one message on a mendable error."""
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         config = tyro.extras.overridable_config_cli(experiments, description=description)
         train(config)

@@ -69,22 +69,32 @@ class Corpus:
 def open_corpus(folder: str, split: str) -> Corpus:
     """Open one split ("train", "validation") of a built data set by its folder.
 
-    Raises `NotaGenError` when the folder holds no data set, the split is missing, or tfds is not
-    installed.
+    Raises `NotaGenError` when the folder holds no data set, the split is missing or broken, or tfds
+    is not installed.
     """
+    splits = _splits(folder)
+    if split not in splits:
+        raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(splits) or 'none'}")
+    rows = splits[split]
+    if not len(rows) or len(rows) % len(KEYS):
+        raise NotaGenError(f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again")
+    return Corpus("/".join(Path(folder).parts[-3:-1]), rows)
+
+
+def has_held_out(folder: str) -> bool:
+    """Whether a built data set is large enough to have a validation split with pieces in it."""
+    return len(_splits(folder).get("validation", ())) > 0
+
+
+def _splits(folder: str) -> dict[str, Rows]:
+    """The splits of a built data set by name."""
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise NotaGenError("reading data sets needs the data extra: pip install 'notagen-jax[data]'") from error
     if not (Path(folder) / "dataset_info.json").is_file():
         raise NotaGenError(f"{folder}: no built data set here; build one with `python -m tfds_builders.build`")
-    source = tfds.builder_from_directory(folder).as_data_source()
-    if split not in source:
-        raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(source)}")
-    rows = source[split]
-    if not len(rows) or len(rows) % len(KEYS):
-        raise NotaGenError(f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again")
-    return Corpus("/".join(Path(folder).parts[-3:-1]), rows)
+    return dict(tfds.builder_from_directory(folder).as_data_source())
 
 
 def choose_key(original: int, policy: str, rng: np.random.Generator) -> int:

@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 
-from notagen_jax import losses
-from notagen_jax.config import ModelConfig
+from notagen_jax import checkpoints, losses
+from notagen_jax.config import SIZES, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.model import init_params
 from train import loop
 from train.config import RunConfig
-from train.data import Corpus, Loader, held_out_batches, open_corpus
+from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
 from train.step import LossSum
 
 
@@ -29,13 +29,8 @@ def starting_point(config: RunConfig) -> tuple[ModelConfig, Any]:
     """Model and first parameters: from `init` with its sizes, or fresh ones of the configured sizes."""
     if not config.init:
         return config.model, jax.jit(init_params, static_argnums=0)(config.model, jax.random.key(config.seed))
-    from notagen_jax import checkpoints
     start = checkpoints.load(config.init)
-    sizes = {
-        name: getattr(start.config, name)
-        for name in ("hidden_size", "patch_layers", "char_layers", "patch_length")
-    }
-    return config.model.replace(**sizes), start.params
+    return config.model.replace(**{name: getattr(start.config, name) for name in SIZES}), start.params
 
 
 def train_on_pieces(config: RunConfig) -> dict[str, float]:
@@ -52,7 +47,7 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
             f"data.length ({config.data.length}) is longer than the model's window ({model.patch_length} patches)"
         )
     corpora = [open_corpus(folder, "train") for folder in config.data.sources]
-    held_out = [open_corpus(folder, "validation") for folder in config.data.sources]
+    held_out = [open_corpus(folder, "validation") for folder in config.data.sources if has_held_out(folder)]
     if config.data.prompts:
         save_labels(config, corpora)
     stage = loop.Stage(

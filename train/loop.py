@@ -79,7 +79,12 @@ class StopRequest:
 def evaluate(
     evaluate_batch: Any, params: Params, held_out: Mapping[str, Sequence[HostBatch]]
 ) -> dict[str, float]:
-    """Mean held-out loss (nats per character) of every source, and over all as `held_out`."""
+    """Mean held-out loss (nats per character) of every source, and over all as `held_out`.
+
+    Empty when there are no held-out pieces.
+    """
+    if not held_out:
+        return {}
     losses: dict[str, float] = {}
     totals = []
     for name, batches in held_out.items():
@@ -141,41 +146,63 @@ def _updates(
     state = replicate(state)
     batches = stage.train.batches(**position)
     losses: dict[str, float] = {}
-    pending: tuple[int, Mapping[str, jax.Array]] | None = None
-    saved_at = logged_at = time.monotonic()
-    patches = 0
+    previous: Mapping[str, jax.Array] | None = None
+    meter = Throughput()
+    saved_at = time.monotonic()
     while step < config.steps and not stop.requested:
         batch, position = next(batches)
         state, metrics = update(state, shard(batch))
         step += 1
-        patches += int(np.count_nonzero(batch["segments"])) if "segments" in batch else 0
-        # Metrics are read one step late, so that the device never waits for the host.
-        if pending is not None:
-            now = time.monotonic()
-            _report(*pending, patches / max(now - logged_at, 1e-9), progress)
-            logged_at, patches = now, 0
-        pending = (step, metrics) if step % config.log_every == 0 or step == config.steps else None
+        # Metrics are read one step late: the device never waits for the host, and the host never
+        # runs further ahead than one step, so that a request to stop is met at once.
+        if previous is not None:
+            jax.block_until_ready(previous)
+            if (step - 1) % config.log_every == 0:
+                _report(step - 1, previous, meter.rate(), progress)
+        meter.add(batch)
+        previous = metrics
         if step % config.evaluate_every == 0 or step == config.steps:
             losses = evaluate(evaluate_batch, state.params, stage.held_out)
             shown = {name: round(value / math.log(2), 4) for name, value in losses.items()}
             progress.record("held_out", step, **shown)
             progress.say(f"step {step}/{config.steps}  held out, bits/char: {shown}")
-            _require_finite(step, float(metrics["loss"]) + losses[METRIC])
-            checkpoints.save(unreplicate(state), position, losses)
+            _require_finite(step, float(metrics["loss"]) + losses.get(METRIC, 0.0))
+            checkpoints.save(unreplicate(state), position, losses or None)
             saved_at = time.monotonic()
+            meter = Throughput()
         elif time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
             _require_finite(step, float(metrics["loss"]))
             checkpoints.save(unreplicate(state), position, None)
             saved_at = time.monotonic()
-    if pending is not None:
-        _report(*pending, patches / max(time.monotonic() - logged_at, 1e-9), progress)
     if stop.requested:
+        if previous is not None:
+            _require_finite(step, float(previous["loss"]))
         checkpoints.save(unreplicate(state), position, None)
         progress.say(f"stopped at step {step}; the same command goes on from here")
     return losses
 
 
+class Throughput:
+    """Patches a second since it was last asked."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._patches = 0
+
+    def add(self, batch: HostBatch) -> None:
+        """Count the patches of a batch that are not padding."""
+        self._patches += int(np.count_nonzero(batch["segments"]))
+
+    def rate(self) -> float:
+        """Patches a second since the last call, which starts the next count."""
+        now = time.monotonic()
+        patches, seconds = self._patches, now - self._since
+        self._since, self._patches = now, 0
+        return patches / max(seconds, 1e-9)
+
+
 def _report(step: int, metrics: Mapping[str, jax.Array], rate: float, progress: Progress) -> None:
+    """One line of progress; raises `NotaGenError` on a loss that is not finite."""
     values = {name: float(value) for name, value in metrics.items()}
     _require_finite(step, values["loss"])
     values["bits_per_char"] = values["loss"] / math.log(2)

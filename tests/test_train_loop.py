@@ -1,0 +1,184 @@
+"""Whole runs at tiny size: learning, stopping, resuming, and from built data to a scored piece."""
+
+import dataclasses
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from notagen_jax import checkpoints
+from notagen_jax.config import ModelConfig
+from notagen_jax.errors import NotaGenError
+from notagen_jax.model import init_params
+from tests.test_train_data import corpus
+from train import loop
+from train.config import DataConfig, OptimizerConfig, RunConfig
+from train.data import Loader, held_out_batches
+from train.likelihood import likelihood_loss
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+MODEL = ModelConfig(64, 1, 1, 64)
+
+
+def configuration(run: Path, **changes: object) -> RunConfig:
+    """A run of six steps with dropout on."""
+    settings = dict(
+        model=MODEL,
+        data=DataConfig(rows=1, length=64),
+        optimizer=OptimizerConfig(1e-3, warmup_steps=2, clip=1.0),
+        run=run,
+        steps=6,
+        log_every=1,
+        evaluate_every=3,
+    )
+    return RunConfig(**{**settings, **changes})
+
+
+class StopAfter:
+    """Batches that send SIGTERM to this process after some of them."""
+
+    def __init__(self, batches: loop.Batches, stop_after: int) -> None:
+        self._batches = batches
+        self._stop_after = stop_after
+
+    def batches(self, epoch: int = 0, batch: int = 0):
+        for count, item in enumerate(self._batches.batches(epoch, batch), 1):
+            if count == self._stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield item
+
+
+def stage(config: RunConfig, stop_after: int = 0, seed: int = 0) -> loop.Stage:
+    """The likelihood stage on made-up pieces."""
+    train: loop.Batches = Loader([corpus(6)], config.data, config.seed)
+    return loop.Stage(
+        model=config.model,
+        params=init_params(config.model, jax.random.key(seed)),
+        loss=likelihood_loss(config.model),
+        train=StopAfter(train, stop_after) if stop_after else train,
+        held_out={"made-up": held_out_batches(corpus(2), config.data, 8)},
+    )
+
+
+def test_a_run_learns(tmp_path):
+    config = configuration(tmp_path, steps=30, optimizer=OptimizerConfig(5e-3, warmup_steps=5))
+    losses = loop.run(stage(config), config)
+    assert losses["held_out"] < 0.6 * math.log(128)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    held_out = [record["held_out"] for record in records if record["kind"] == "held_out"]
+    assert len(held_out) == 10
+    assert held_out[-1] < held_out[0]
+
+
+@pytest.mark.parametrize("stop_after", [2, 4])
+def test_a_stopped_run_goes_on_to_the_same_parameters(tmp_path, stop_after):
+    straight = configuration(tmp_path / "straight")
+    loop.run(stage(straight), straight)
+    stopped = configuration(tmp_path / "stopped")
+    loop.run(stage(stopped, stop_after), stopped)
+    assert checkpoints.load(tmp_path / "stopped").source.name == str(stop_after)
+    # Other first parameters show that the resumed run takes none of them.
+    losses = loop.run(stage(stopped, seed=1), stopped)
+    assert set(losses) == {"made-up", "held_out"}
+    expected = checkpoints.load(tmp_path / "straight", step=6)
+    found = checkpoints.load(tmp_path / "stopped", step=6)
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_best_and_last_checkpoints_are_kept(tmp_path):
+    # A rate far too high after the first evaluation makes every later one worse.
+    config = configuration(
+        tmp_path, steps=8, evaluate_every=2, optimizer=OptimizerConfig(0.5, warmup_steps=0, clip=1.0)
+    )
+    loop.run(stage(config), config)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    held_out = {r["step"]: r["held_out"] for r in records if r["kind"] == "held_out"}
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    best = min(held_out, key=held_out.__getitem__)
+    assert kept == {best, 6, 8}
+    assert checkpoints.load(tmp_path, step="best").source.name == str(best)
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
+    config = configuration(tmp_path)
+    broken = dataclasses.replace(
+        stage(config), loss=lambda params, batch, key: (params["char_decoder"]["wte"].sum() * np.nan, 1.0)
+    )
+    with pytest.raises(NotaGenError, match="step 1: the loss is nan"):
+        loop.run(broken, config)
+    assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()]
+
+
+def test_a_run_folder_of_another_model_is_refused(tmp_path):
+    config = configuration(tmp_path, steps=1)
+    loop.run(stage(config), config)
+    other = dataclasses.replace(config, model=MODEL.replace(patch_layers=2))
+    with pytest.raises(NotaGenError, match="patch_layers"):
+        loop.run(stage(other), other)
+
+
+def test_every_setting_is_read_by_some_code():
+    sources = [
+        path.read_text() for folder in ("train", "notagen_jax") for path in (ROOT / folder).rglob("*.py")
+    ]
+    for kind in (RunConfig, DataConfig, OptimizerConfig, ModelConfig):
+        for field in dataclasses.fields(kind):
+            reads = rf"(config|data|optimizer|model|self)\.{field.name}\b|\"{field.name}\""
+            assert any(re.search(reads, source) for source in sources), f"{kind.__name__}.{field.name}"
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a module of the checkout as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+TINY_RUN = (
+    "--model.hidden-size 64 --model.patch-layers 1 --model.char-layers 1 --model.patch-length 128 "
+    "--data.weights 1 --data.length 128 --steps 2 --log-every 1"
+).split()
+
+
+def test_from_scores_to_a_fine_tuned_model(tmp_path):
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    shutil.copy(DATA / "duchambge_ronde.mxl", songs)
+    (songs / "metadata.csv").write_text(
+        'path,composer,period,instrumentation\nduchambge_ronde.mxl,"Duchambge, Pauline",Romantic,Art Song\n'
+    )
+    built = command(
+        "tfds_builders.build", "--config", "folder", "--source", songs, "--data-dir", tmp_path / "data"
+    )
+    assert built.returncode == 0, built.stderr
+    source = tmp_path / "data/notagen_classical/folder/1.0.0"
+
+    pretrain = command("train.pretrain", "mini", "--run", tmp_path / "a", "--data.sources", source, *TINY_RUN)
+    assert pretrain.returncode == 0, pretrain.stderr
+    assert "2/2" in pretrain.stderr
+    finetune = command(
+        "train.finetune", "mini", "--run", tmp_path / "b", "--init", tmp_path / "a",
+        "--data.sources", source, *TINY_RUN,
+    )  # fmt: skip
+    assert finetune.returncode == 0, finetune.stderr
+    before, after = checkpoints.load(tmp_path / "a"), checkpoints.load(tmp_path / "b")
+    assert after.config.patch_length == before.config.patch_length == 128
+    assert [label.composer for label in after.labels] == ["Duchambge, Pauline"]
+
+    wrong = command("train.finetune", "mini", "--data.sources", tmp_path, *TINY_RUN, "--run", tmp_path / "c")
+    assert wrong.returncode == 1
+    assert "no built data set here" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    unknown = command("train.pretrain", "mini", "--data.sources", source, "--learning-rte", "1")
+    assert unknown.returncode == 2
