@@ -98,7 +98,9 @@ class ModelConfig:
         try:
             fields = json.loads(text)
         except ValueError as error:
-            raise NotaGenError(f"{source}: not a JSON file ({error}); convert the checkpoint again") from error
+            raise NotaGenError(
+                f"{source}: not a JSON file ({error}); convert the checkpoint again"
+            ) from error
         if not isinstance(fields, dict):
             raise NotaGenError(f"{source}: expected a JSON object of model sizes")
         known = {field.name for field in dataclasses.fields(cls)}

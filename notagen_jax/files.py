@@ -27,9 +27,7 @@ def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise NotaGenError(
-            f"{path}: cannot write ({reason}); choose a folder that can be written"
-        ) from error
+        raise NotaGenError(f"{path}: cannot write ({reason}); choose a folder that can be written") from error
 
 
 def _umask() -> int:

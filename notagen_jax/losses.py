@@ -43,7 +43,9 @@ def char_log_probs(
     Returns float32 (B, P-1, 16), zero where there is no target, and the bool mask of targets.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    logits = NotaGen(config).apply({"params": params}, patches, segments, dropout_key is None, rngs=rngs)
+    logits = jnp.asarray(
+        NotaGen(config).apply({"params": params}, patches, segments, dropout_key is None, rngs=rngs)
+    )
     targets = patches[:, 1:].astype(jnp.int32)[..., None]
     chosen = jnp.take_along_axis(logits, targets, axis=-1)[..., 0]
     mask = target_mask(patches, segments)

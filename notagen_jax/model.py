@@ -5,6 +5,7 @@ does not grow with depth and every block parameter carries a leading layer axis.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +19,11 @@ NORM_EPSILON = 1e-5
 
 
 def attend(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, dropout: nn.Module | None = None
+    queries: jax.Array,
+    keys: jax.Array,
+    values: jax.Array,
+    mask: jax.Array,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention with a float32 softmax.
 
@@ -84,9 +89,8 @@ class Block(nn.Module):
 
     def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values (…, heads, 64) of x (…, H)."""
-        qkv = self.qkv(self.ln_1(x))
-        heads = (*x.shape[:-1], self.config.heads, HEAD_SIZE)
-        return tuple(part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
+        qkv = self.qkv(self.ln_1(x)).reshape(*x.shape[:-1], 3, self.config.heads, HEAD_SIZE)
+        return qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
 
     def finish(self, x: jax.Array, attended: jax.Array, deterministic: bool = True) -> jax.Array:
         """Both residual additions: x (…, H), attended (…, heads, 64) → (…, H)."""
@@ -95,9 +99,7 @@ class Block(nn.Module):
         out = self.mlp_out(nn.gelu(self.mlp_in(self.ln_2(x)), approximate=True))
         return x + self.drop(out, deterministic=deterministic)
 
-    def __call__(
-        self, x: jax.Array, mask: jax.Array | None, deterministic: bool
-    ) -> tuple[jax.Array, None]:
+    def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, None]:
         """x (B, T, H), mask as in `attend` (None: causal) → (B, T, H), as a scan body."""
         queries, keys, values = self.project(x)
         if self.flash and mask is None:

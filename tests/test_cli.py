@@ -34,7 +34,10 @@ def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
     config = ModelConfig(64, 1, 1, 64)
     params = init_params(config, jax.random.key(0))
-    labels = [Prompt("Baroque", "Bach, Johann Sebastian", "Choral"), Prompt("Romantic", "Wolf, Hugo", "Art Song")]
+    labels = [
+        Prompt("Baroque", "Bach, Johann Sebastian", "Choral"),
+        Prompt("Romantic", "Wolf, Hugo", "Art Song"),
+    ]
     checkpoints.save(folder, config, params, labels=labels)
     return folder
 
@@ -122,7 +125,9 @@ def test_loglik_prints_what_the_loss_gives(capsys, tiny):
         assert line["file"] == str(path)
         assert line["patches"] == len(patches)
         assert line["chars"] == np.count_nonzero(patches[1:])
-        assert line["nll"] == pytest.approx(float(nll(checkpoint.config, checkpoint.params, patches[None])), rel=1e-5)
+        assert line["nll"] == pytest.approx(
+            float(nll(checkpoint.config, checkpoint.params, patches[None])), rel=1e-5
+        )
         assert line["logp"] == pytest.approx(-line["nll"] * line["chars"], rel=1e-6)
         assert line["window"] == ("whole" if len(encode_training(path.read_text())) <= 64 else "head")
         assert math.isclose(line["nll"], math.log(128), rel_tol=0.05)

@@ -129,7 +129,7 @@ def test_uniform_keys_are_uniform():
 
 def test_a_bad_piece_is_named():
     bad = corpus(3)
-    bad.rows[16]["text"] = "L:1/8\nK:C\n".encode()
+    bad.rows[16]["text"] = b"L:1/8\nK:C\n"
     with pytest.raises(NotaGenError, match=r"made-up, piece 1 in C: no tune body"):
         Loader([bad], DataConfig(keys="original", rows=1, length=64), seed=0).plan(0)
 

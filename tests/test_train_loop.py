@@ -145,10 +145,24 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-TINY_RUN = (
-    "--model.hidden-size 64 --model.patch-layers 1 --model.char-layers 1 --model.patch-length 128 "
-    "--data.weights 1 --data.length 128 --steps 2 --log-every 1"
-).split()
+TINY_RUN = [
+    "--model.hidden-size",
+    "64",
+    "--model.patch-layers",
+    "1",
+    "--model.char-layers",
+    "1",
+    "--model.patch-length",
+    "128",
+    "--data.weights",
+    "1",
+    "--data.length",
+    "128",
+    "--steps",
+    "2",
+    "--log-every",
+    "1",
+]
 
 
 def test_from_scores_to_a_fine_tuned_model(tmp_path):

@@ -86,4 +86,6 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.data.rows % self.accumulate:
-            raise NotaGenError(f"data.rows ({self.data.rows}) must be a multiple of accumulate ({self.accumulate})")
+            raise NotaGenError(
+                f"data.rows ({self.data.rows}) must be a multiple of accumulate ({self.accumulate})"
+            )

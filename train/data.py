@@ -19,7 +19,7 @@ from train.config import DataConfig
 
 PITCH_CLASSES = {
     name: pitch
-    for pitch, names in enumerate("C|C# Db|D|Eb|E|F|F# Gb|G|Ab|A|Bb|B Cb".split("|"))
+    for pitch, names in enumerate(["C", "C# Db", "D", "Eb", "E", "F", "F# Gb", "G", "Ab", "A", "Bb", "B Cb"])
     for name in names.split()
 }
 NEAR_WEIGHTS = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
@@ -77,7 +77,9 @@ def open_corpus(folder: str, split: str) -> Corpus:
         raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(splits) or 'none'}")
     rows = splits[split]
     if not len(rows) or len(rows) % len(KEYS):
-        raise NotaGenError(f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again")
+        raise NotaGenError(
+            f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again"
+        )
     return Corpus("/".join(Path(folder).parts[-3:-1]), rows)
 
 
@@ -91,9 +93,13 @@ def _splits(folder: str) -> dict[str, Rows]:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise NotaGenError("reading data sets needs the data extra: pip install 'notagen-jax[data]'") from error
+        raise NotaGenError(
+            "reading data sets needs the data extra: pip install 'notagen-jax[data]'"
+        ) from error
     if not (Path(folder) / "dataset_info.json").is_file():
-        raise NotaGenError(f"{folder}: no built data set here; build one with `python -m tfds_builders.build`")
+        raise NotaGenError(
+            f"{folder}: no built data set here; build one with `python -m tfds_builders.build`"
+        )
     return dict(tfds.builder_from_directory(folder).as_data_source())
 
 
@@ -201,7 +207,9 @@ class Loader:
             start += len(encoded)
         return patches, segments
 
-    def batches(self, epoch: int = 0, batch: int = 0) -> Iterator[tuple[dict[str, np.ndarray], dict[str, int]]]:
+    def batches(
+        self, epoch: int = 0, batch: int = 0
+    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, int]]]:
         """Endless batches from a position: ({patches, segments}, position of the batch after it).
 
         patches uint8 (rows, length, 16), segments int32 (rows, length). The last batch of an epoch

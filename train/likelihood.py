@@ -44,7 +44,8 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     model, params = starting_point(config)
     if config.data.length > model.patch_length:
         raise NotaGenError(
-            f"data.length ({config.data.length}) is longer than the model's window ({model.patch_length} patches)"
+            f"data.length ({config.data.length}) is longer than the model's window "
+            f"({model.patch_length} patches)"
         )
     corpora = [open_corpus(folder, "train") for folder in config.data.sources]
     held_out = [open_corpus(folder, "validation") for folder in config.data.sources if has_held_out(folder)]

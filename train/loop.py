@@ -120,12 +120,15 @@ def run(stage: Stage, config: RunConfig) -> dict[str, float]:
         state, position = checkpoints.restore(state)
     progress = Progress(config.run, int(state.step), config.steps)
     progress.say(
-        f"{config.run}: step {int(state.step)} of {config.steps}, {stage.model.parameters / 1e6:.1f}M parameters, "
-        f"{devices} {jax.devices()[0].platform} device(s), epoch {position['epoch']} batch {position['batch']}"
+        f"{config.run}: step {int(state.step)} of {config.steps}, "
+        f"{stage.model.parameters / 1e6:.1f}M parameters, {devices} {jax.devices()[0].platform} device(s), "
+        f"epoch {position['epoch']} batch {position['batch']}"
     )
     try:
         with StopRequest() as stop:
-            return _updates(stage, config, update, evaluate_batch, checkpoints, state, position, progress, stop)
+            return _updates(
+                stage, config, update, evaluate_batch, checkpoints, state, position, progress, stop
+            )
     finally:
         checkpoints.close()
         progress.close()

@@ -72,7 +72,9 @@ def run(options: Generate) -> int:
             f"--formats: {', '.join(unknown) or 'nothing given'}; choose from {', '.join(FORMATS)}"
         )
     if options.number < 1 or options.batch < 0:
-        raise NotaGenError(f"-n ({options.number}) must be at least 1, and --batch ({options.batch}) not negative")
+        raise NotaGenError(
+            f"-n ({options.number}) must be at least 1, and --batch ({options.batch}) not negative"
+        )
     settings = SamplingSettings(
         top_k=options.top_k,
         top_p=options.top_p,
@@ -169,10 +171,14 @@ def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str |
         except NotaGenError as error:
             raise NotaGenError(f"{options.prefix}: {error}") from error
     missing = [
-        f"--{name}" for name, label in zip(("period", "composer", "instrumentation"), labels, strict=True) if not label
+        f"--{name}"
+        for name, label in zip(("period", "composer", "instrumentation"), labels, strict=True)
+        if not label
     ]
     if missing:
-        raise NotaGenError(f"the prompt lacks {', '.join(missing)}; see `notagen generate --list-prompts --out .`")
+        raise NotaGenError(
+            f"the prompt lacks {', '.join(missing)}; see `notagen generate --list-prompts --out .`"
+        )
     prompt = Prompt(*labels)
     known = checkpoint.labels or ()
     if known and prompt not in known and not options.force:
@@ -181,5 +187,7 @@ def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str |
             f"{options.checkpoint} was not trained on {'; '.join(labels)}. The nearest prompts are\n{near}\n"
             "Choose one of them, or add --force."
         )
-    stem = re.sub(r"[^a-z0-9]+", "-", f"{prompt.composer.split(',')[0]} {prompt.instrumentation}".lower()).strip("-")
+    stem = re.sub(
+        r"[^a-z0-9]+", "-", f"{prompt.composer.split(',')[0]} {prompt.instrumentation}".lower()
+    ).strip("-")
     return prompt.lines(), f"{prompt.composer} ({prompt.instrumentation})", stem
