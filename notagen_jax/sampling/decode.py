@@ -88,7 +88,9 @@ def attention_block(config: ModelConfig) -> int:
     longest row. An accelerator reads the window in one go: it has the bandwidth, and a loop of
     unknown length would make it wait for the host at every layer.
     """
-    return CPU_BLOCK if jax.default_backend() == "cpu" else config.patch_length
+    if jax.default_backend() == "cpu":
+        return CPU_BLOCK
+    return math.ceil(config.patch_length / PREFILL_PATCHES) * PREFILL_PATCHES
 
 
 @functools.partial(jax.jit, static_argnames="config")

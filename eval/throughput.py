@@ -1,0 +1,24 @@
+"""Speed beside PyTorch: `python -m eval.throughput sample`."""
+
+import sys
+
+import tyro
+
+from eval import sample_throughput
+from notagen_jax.errors import NotaGenError
+
+
+def main() -> None:
+    """Run one benchmark and exit: 1 with one message on a mendable error."""
+    options = tyro.extras.subcommand_cli_from_dict(
+        {"sample": sample_throughput.SampleThroughput}, prog="python -m eval.throughput", description=__doc__
+    )
+    try:
+        sample_throughput.run(options)
+    except NotaGenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
