@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.notation.musicxml import MusicXML
+from notagen_jax.notation.musicxml import MusicXML, patience
 
 ENGRAVED_FORMATS = ("svg", "midi", "pdf")
 
@@ -30,12 +30,12 @@ def engrave(
     title: str | None = None,
     composer: str | None = None,
     subtitle: str | None = None,
-    timeout_s: float = 120.0,
+    timeout_s: float | None = None,
 ) -> Engraving:
     """Engrave a score on A4 pages, the title block above the first system.
 
     Raises `NotaGenError` when a format is unknown, or verovio fails, crashes, takes longer than
-    `timeout_s` seconds, or shows fewer notes than the score has; likewise for MIDI without notes.
+    `timeout_s` seconds (by default `patience` of its notes), or shows fewer notes than the score has; likewise for MIDI without notes.
     """
     formats = list(formats)
     unknown = [name for name in formats if name not in ENGRAVED_FORMATS]
@@ -49,7 +49,7 @@ def engrave(
         "composer": composer,
         "subtitle": subtitle,
     }
-    answer = _ask_engraver(json.dumps(request), timeout_s)
+    answer = _ask_engraver(json.dumps(request), patience(score.notes) if timeout_s is None else timeout_s)
     if "error" in answer:
         raise NotaGenError(f"no engraving: {answer['error']}")
     midi = base64.b64decode(answer["midi"]) if "midi" in answer else None

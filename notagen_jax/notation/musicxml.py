@@ -40,12 +40,12 @@ class MusicXML:
 
 
 def to_musicxml(
-    interleaved: str, title: str | None = None, composer: str | None = None, timeout_s: float = 180.0
+    interleaved: str, title: str | None = None, composer: str | None = None, timeout_s: float | None = None
 ) -> MusicXML:
     """Convert interleaved ABC (rests restored) into MusicXML; `title` and `composer` go into its head.
 
-    Raises `NotaGenError` with the reason when abc2xml fails, takes longer than `timeout_s` seconds,
-    skips a symbol, or returns another number of notes than the ABC has.
+    Raises `NotaGenError` with the reason when abc2xml fails, takes longer than `timeout_s` seconds
+    (by default `patience` of its notes), skips a symbol, or returns another number of notes than the ABC has.
     """
     validity = check(interleaved)
     because = f" (first fault: {validity.first_fault})" if validity.faults else ""
@@ -53,6 +53,7 @@ def to_musicxml(
         raise NotaGenError(f"no MusicXML: the piece has no notes{because}")
     if _MAX_DIGITS.search(interleaved):
         raise NotaGenError(f"no MusicXML: the piece has a number of seven or more digits{because}")
+    timeout_s = patience(validity.notes) if timeout_s is None else timeout_s
     output, complaints = _abc2xml(_digestible(for_viewing(interleaved)), timeout_s, because)
     lost = next((line for line in complaints if _LOST.search(line)), None)
     try:
@@ -71,6 +72,11 @@ def to_musicxml(
     ElementTree.indent(score)
     document = ElementTree.tostring(score, encoding="unicode").replace(_PERCENT_STANDS_AS, _PERCENT)
     return MusicXML(f"{_DOCTYPE}{document}\n", notes, tuple(complaints))
+
+
+def patience(notes: int) -> float:
+    """Seconds to grant a tool for a piece of so many notes: several times what a busy machine takes."""
+    return 120.0 + 0.1 * notes
 
 
 def count_notes(score: ElementTree.Element) -> int:
