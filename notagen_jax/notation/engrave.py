@@ -35,7 +35,8 @@ def engrave(
     """Engrave a score on A4 pages, the title block above the first system.
 
     Raises `NotaGenError` when a format is unknown, or verovio fails, crashes, takes longer than
-    `timeout_s` seconds (by default `patience` of its notes), or shows fewer notes than the score has; likewise for MIDI without notes.
+    `timeout_s` seconds (by default `patience` of its notes), or shows fewer notes than the score
+    has; likewise for MIDI without notes.
     """
     formats = list(formats)
     unknown = [name for name in formats if name not in ENGRAVED_FORMATS]
