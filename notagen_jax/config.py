@@ -2,9 +2,12 @@
 
 import dataclasses
 import json
+import os
+import reprlib
 from typing import Any, Literal, Self
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 
 PATCH_SIZE = 16
 """Characters in a patch."""
@@ -14,6 +17,11 @@ HEAD_SIZE = 64
 """Features of one attention head, in every official size."""
 
 SIZES = ("hidden_size", "patch_layers", "char_layers", "patch_length")
+
+MOST_UNROLLED = 1024
+"""More blocks than any model has; a program of more of them would not compile in any time."""
+
+_REMEDY = "put the original file back, or convert the checkpoint again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +56,22 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in (*SIZES, "unroll"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise NotaGenError(f"model configuration: {name} must be a positive integer, got {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise _refusal(f"{name} must be a positive integer", value)
+        if self.unroll > MOST_UNROLLED:
+            raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
         if self.hidden_size % HEAD_SIZE:
-            raise NotaGenError(
-                f"model configuration: hidden_size must be a multiple of {HEAD_SIZE}, got {self.hidden_size}"
-            )
+            raise _refusal(f"hidden_size must be a multiple of {HEAD_SIZE}", self.hidden_size)
         for name in ("dropout", "attention_dropout"):
             rate = getattr(self, name)
-            if not 0 <= rate < 1:
-                raise NotaGenError(f"model configuration: {name} must be in [0, 1), got {rate!r}")
+            if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
+                raise _refusal(f"{name} must be a number in [0, 1)", rate)
+        if not isinstance(self.remat, bool):
+            raise _refusal("remat must be true or false", self.remat)
         if self.dtype not in ("float32", "bfloat16"):
-            raise NotaGenError(f"model configuration: dtype must be float32 or bfloat16, got {self.dtype!r}")
+            raise _refusal("dtype must be float32 or bfloat16", self.dtype)
         if self.attention not in ("xla", "cudnn"):
-            raise NotaGenError(f"model configuration: attention must be xla or cudnn, got {self.attention!r}")
+            raise _refusal("attention must be xla or cudnn", self.attention)
         if self.attention == "cudnn" and (self.dtype != "bfloat16" or self.attention_dropout):
             raise NotaGenError(
                 "model configuration: cudnn attention needs dtype bfloat16 and attention_dropout 0"
@@ -93,24 +103,40 @@ class ModelConfig:
     def from_json(cls, text: str, source: str) -> Self:
         """Read what `to_json` wrote; `source` names the file in errors.
 
-        Raises `NotaGenError` on broken JSON, an unknown field or a missing size.
+        Raises `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another
+        type.
         """
         try:
             fields = json.loads(text)
-        except ValueError as error:
-            raise NotaGenError(
-                f"{source}: not a JSON file ({error}); convert the checkpoint again"
-            ) from error
+        except (ValueError, RecursionError) as error:  # nested without end counts as broken too
+            raise NotaGenError(f"{source}: not a JSON file ({error}); {_REMEDY}") from error
         if not isinstance(fields, dict):
-            raise NotaGenError(f"{source}: expected a JSON object of model sizes")
+            raise NotaGenError(f"{source}: expected a JSON object of model sizes; {_REMEDY}")
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(fields) - known)
         missing = sorted(set(SIZES) - set(fields))
         if unknown or missing:
             raise NotaGenError(
-                f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing})"
+                f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing}); "
+                f"{_REMEDY}"
             )
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except NotaGenError as error:
+            raise NotaGenError(f"{source}: {error}; correct it, or {_REMEDY}") from error
+
+
+def read_config(path: str | os.PathLike[str]) -> ModelConfig:
+    """The configuration in a `config.json` or `model.json`.
+
+    Raises `NotaGenError` naming the file when it cannot be read or is not a model configuration.
+    """
+    return ModelConfig.from_json(read_text(path, _REMEDY), str(path))
+
+
+def _refusal(demand: str, value: object) -> NotaGenError:
+    """The error of a field; a value out of a file may be of any size, so it is shortened."""
+    return NotaGenError(f"model configuration: {demand}, got {reprlib.repr(value)}")
 
 
 PRESETS: dict[str, ModelConfig] = {

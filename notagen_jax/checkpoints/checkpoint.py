@@ -1,6 +1,7 @@
 """What a checkpoint is, in memory and as official tensors that are read one at a time."""
 
 import json
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 from notagen_jax.checkpoints.names import Reader, stack_params
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 from notagen_jax.labels import Prompt
 
 LABELS_FILE = "labels.json"
+_REMEDY = "delete it or write it again"
 
 Labels = tuple[Prompt, ...]
 
@@ -53,15 +56,15 @@ def read_labels(folder: Path) -> Labels | None:
     if not path.is_file():
         return None
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise NotaGenError(f"{path}: not a JSON file ({error}); delete it or write it again") from error
+        rows = json.loads(read_text(path, _REMEDY))
+    except (ValueError, RecursionError) as error:
+        raise NotaGenError(f"{path}: not a JSON file ({error}); {_REMEDY}") from error
     if not isinstance(rows, list):
         raise NotaGenError(f"{path}: expected a list of [period, composer, instrumentation]")
     for number, row in enumerate(rows, start=1):
         if not (isinstance(row, list) and len(row) == 3 and all(isinstance(label, str) for label in row)):
             raise NotaGenError(
-                f"{path}: entry {number} is {row!r}, expected [period, composer, instrumentation]"
+                f"{path}: entry {number} is {reprlib.repr(row)}, expected [period, composer, instrumentation]"
             )
     try:
         return tuple(Prompt(*row) for row in rows)

@@ -25,7 +25,7 @@ from notagen_jax.checkpoints.names import (
     unstack_params,
 )
 from notagen_jax.checkpoints.tensor_file import StoredType, TensorFile, write_tensors
-from notagen_jax.config import SIZES, ModelConfig
+from notagen_jax.config import SIZES, ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
 from notagen_jax.labels import Prompt
 
@@ -51,8 +51,7 @@ def open_directory(directory: Path, mapped: bool = False) -> StoredCheckpoint:
                 f"{directory}: no {name}, so not a converted checkpoint; "
                 "make one with `notagen convert WEIGHTS.pth DIRECTORY`"
             )
-    path = directory / CONFIG_FILE
-    config = ModelConfig.from_json(path.read_text(encoding="utf-8"), str(path))
+    config = read_config(directory / CONFIG_FILE)
     tensors = TensorFile(directory / WEIGHTS_FILE)
     found = config_from_shapes(tensors.shapes, tensors.path)
     different = [

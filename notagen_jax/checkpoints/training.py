@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from notagen_jax.checkpoints.checkpoint import Checkpoint, read_labels
-from notagen_jax.config import ModelConfig
+from notagen_jax.config import ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
 
 MODEL_FILE = "model.json"
@@ -43,8 +43,7 @@ def load_training(path: str | os.PathLike[str], step: int | str | None = None) -
     if place is None:
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
-    description = run / MODEL_FILE
-    config = ModelConfig.from_json(description.read_text(encoding="utf-8"), str(description))
+    config = read_config(run / MODEL_FILE)
     chosen = _choose(run, named if step is None else step)
     source = run / STEPS_FOLDER / str(chosen)
     return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, read_labels(run))
