@@ -74,6 +74,34 @@ def test_any_position_continues_as_if_never_stopped():
             np.testing.assert_array_equal(batch["segments"], expected["segments"])
 
 
+def test_long_pieces_neither_overfill_a_row_nor_change_the_plan():
+    # Lines of about 30 patches: a window near the end of such a piece is shorter than the row.
+    wide = "".join(f"[V:{voice}]{'CDEFGABc' * 12}|" for voice in range(1, 4)) + "\n"
+    long_piece = f"L:1/8\nK:C\nV:1\n{wide * 8}".encode()
+    mixed = corpus(8)
+    for row in range(15):
+        mixed.rows[row]["text"] = mixed.rows[15 + row]["text"] = long_piece
+    config = DataConfig(rows=1, length=64, weights=(2,))
+    for seed in range(4):
+        straight = Loader([mixed], config, seed)
+        for epoch in range(6):
+            assert straight.plan(epoch) == Loader([mixed], config, seed).plan(epoch)
+            for items in straight.plan(epoch):
+                straight.row(items)
+
+
+def test_fingerprint_changes_with_what_the_order_depends_on():
+    config = DataConfig(rows=1, length=48)
+    digest = Loader([corpus(7)], config, seed=1).fingerprint
+    assert digest == Loader([corpus(7)], config, seed=1).fingerprint
+    for changed in (
+        Loader([corpus(8)], config, seed=1),
+        Loader([corpus(7)], config, seed=2),
+        Loader([corpus(7)], DataConfig(rows=1, length=47), seed=1),
+    ):
+        assert changed.fingerprint != digest
+
+
 def test_epochs_and_seeds_differ():
     config = DataConfig(rows=1, length=48)
     loader = Loader([corpus(7)], config, seed=1)

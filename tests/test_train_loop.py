@@ -49,6 +49,7 @@ class StopAfter:
 
     def __init__(self, batches: loop.Batches, stop_after: int) -> None:
         self._batches = batches
+        self.fingerprint = batches.fingerprint
         self._stop_after = stop_after
 
     def batches(self, epoch: int = 0, batch: int = 0):
@@ -128,6 +129,23 @@ def test_a_run_folder_of_another_model_is_refused(tmp_path):
         loop.run(stage(other), other)
 
 
+def test_other_data_is_refused_on_resume(tmp_path):
+    config = configuration(tmp_path, steps=1)
+    loop.run(stage(config), config)
+    other = dataclasses.replace(config, steps=2, seed=5)
+    with pytest.raises(NotaGenError, match="other data settings or another seed"):
+        loop.run(stage(other), other)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    config = configuration(tmp_path, steps=1)
+    loop.run(stage(config), config)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "optimizer")
+    longer = dataclasses.replace(config, steps=2)
+    with pytest.raises(NotaGenError, match=r"checkpoints/1: cannot go on from this checkpoint"):
+        loop.run(stage(longer), longer)
+
+
 def test_every_setting_is_read_by_some_code():
     sources = [
         path.read_text() for folder in ("train", "notagen_jax") for path in (ROOT / folder).rglob("*.py")
@@ -189,6 +207,15 @@ def test_from_scores_to_a_fine_tuned_model(tmp_path):
     before, after = checkpoints.load(tmp_path / "a"), checkpoints.load(tmp_path / "b")
     assert after.config.patch_length == before.config.patch_length == 128
     assert [label.composer for label in after.labels] == ["Duchambge, Pauline"]
+
+    shutil.rmtree(tmp_path / "a")
+    longer = [*TINY_RUN[: TINY_RUN.index("--steps")], "--steps", "3", "--log-every", "1"]
+    resumed = command(
+        "train.finetune", "mini", "--run", tmp_path / "b", "--init", tmp_path / "a",
+        "--data.sources", source, *longer,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert "step 2 of 3" in resumed.stderr
 
     wrong = command("train.finetune", "mini", "--data.sources", tmp_path, *TINY_RUN, "--run", tmp_path / "c")
     assert wrong.returncode == 1

@@ -12,12 +12,11 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
+from notagen_jax.checkpoints.training import METRIC, MODEL_FILE, PARAMS_ITEM, STEPS_FOLDER
 from notagen_jax.config import SIZES, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from train.step import TrainState
-
-METRIC = "held_out"
 
 
 def _metric(metrics: dict[str, float]) -> float:
@@ -25,12 +24,24 @@ def _metric(metrics: dict[str, float]) -> float:
     return metrics[METRIC]
 
 
+def model_of_run(run: Path) -> ModelConfig | None:
+    """The model of a run that has checkpoints to go on from, else None."""
+    if not any(path.name.isdecimal() for path in (run / STEPS_FOLDER).glob("*")):
+        return None
+    return ModelConfig.from_json((run / MODEL_FILE).read_text(encoding="utf-8"), str(run / MODEL_FILE))
+
+
 class RunCheckpoints:
     """The checkpoints of one run folder."""
 
-    def __init__(self, run: Path, model: ModelConfig) -> None:
-        """Open or start a run; raises `NotaGenError` when the folder holds a model of other sizes."""
-        description = run / "model.json"
+    def __init__(self, run: Path, model: ModelConfig, data: str) -> None:
+        """Open or start a run; `data` is the fingerprint of its data.
+
+        Raises `NotaGenError` when the folder holds a model of other sizes.
+        """
+        self._run = run
+        self._data = data
+        description = run / MODEL_FILE
         if description.is_file():
             before = ModelConfig.from_json(description.read_text(encoding="utf-8"), str(description))
             changed = [name for name in SIZES if getattr(before, name) != getattr(model, name)]
@@ -42,7 +53,7 @@ class RunCheckpoints:
         else:
             write_atomic(description, model.to_json())
         self._manager = ocp.CheckpointManager(
-            (run / "checkpoints").absolute(),
+            (run / STEPS_FOLDER).absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation.AnyPreservationPolicy(
                     [
@@ -56,7 +67,7 @@ class RunCheckpoints:
                 best_mode="min",
                 enable_async_checkpointing=True,
             ),
-            item_names=("params", "optimizer", "position"),
+            item_names=(PARAMS_ITEM, "optimizer", "position"),
         )
 
     @property
@@ -72,27 +83,43 @@ class RunCheckpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
+                **{PARAMS_ITEM: ocp.args.StandardSave(state.params)},
                 optimizer=ocp.args.StandardSave(state.optimizer),
-                position=ocp.args.JsonSave(position),
+                position=ocp.args.JsonSave({**position, "data": self._data}),
             ),
             metrics=metrics,
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint and the position of its data; `like` gives shapes and types."""
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, int]]:
+        """The newest checkpoint and the position of its data; `like` gives shapes and types.
+
+        Raises `NotaGenError` when it is damaged, or was made with other data or another order of it.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         step = self._manager.latest_step()
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(abstract.params),
-                optimizer=ocp.args.StandardRestore(abstract.optimizer),
-                position=ocp.args.JsonRestore(),
-            ),
-        )
-        state = TrainState(jax.numpy.asarray(step, "int32"), restored.params, restored.optimizer)
-        return state, restored.position
+        folder = self._run / STEPS_FOLDER / str(step)
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    **{PARAMS_ITEM: ocp.args.StandardRestore(abstract.params)},
+                    optimizer=ocp.args.StandardRestore(abstract.optimizer),
+                    position=ocp.args.JsonRestore(),
+                ),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise NotaGenError(
+                f"{folder}: cannot go on from this checkpoint ({error}); "
+                "delete the folder to go on from the one before it"
+            ) from error
+        position = dict(restored.position)
+        if position.pop("data") != self._data:
+            raise NotaGenError(
+                f"{self._run}: this run was started with other data settings or another seed; set them as "
+                "they were, or start another --run with --init from this one"
+            )
+        state = TrainState(jax.numpy.asarray(step, "int32"), restored[PARAMS_ITEM], restored.optimizer)
+        return state, position
 
     def close(self) -> None:
         """Wait for saves in the background and release the folder."""

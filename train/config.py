@@ -43,7 +43,7 @@ class OptimizerConfig:
     learning_rate: float = 1e-4
     """Rate after the warm-up."""
     warmup_steps: int = 1000
-    """Steps of linear rise from 0; 0 turns it off."""
+    """Steps of linear rise to the rate; 0 turns it off."""
     decay: Literal["constant", "cosine"] = "constant"
     """The rate after the warm-up: constant, or a cosine to a tenth at the last step."""
     weight_decay: float = 0.01
@@ -52,6 +52,14 @@ class OptimizerConfig:
     """Decay of the second moment."""
     clip: float = 0.0
     """Largest global norm of the gradients; 0 leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < float("inf"):
+            raise NotaGenError(f"optimizer.learning_rate must be above 0, got {self.learning_rate}")
+        if self.warmup_steps < 0 or not self.weight_decay >= 0 or not self.clip >= 0:
+            raise NotaGenError("optimizer.warmup_steps, weight_decay and clip must not be negative")
+        if not 0 <= self.beta2 < 1:
+            raise NotaGenError(f"optimizer.beta2 must be in [0, 1), got {self.beta2}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +93,8 @@ class RunConfig:
         for name in ("steps", "accumulate", "log_every", "evaluate_every", "evaluate_rows"):
             if getattr(self, name) < 1:
                 raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.checkpoint_minutes > 0:
+            raise NotaGenError(f"checkpoint_minutes must be above 0, got {self.checkpoint_minutes}")
         if self.data.rows % self.accumulate:
             raise NotaGenError(
                 f"data.rows ({self.data.rows}) must be a multiple of accumulate ({self.accumulate})"

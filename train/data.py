@@ -5,6 +5,7 @@ next one exactly, whatever was in flight.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import numpy as np
 
 from notagen_jax.config import PATCH_SIZE
 from notagen_jax.errors import NotaGenError
-from notagen_jax.patches import encode_piece, window
+from notagen_jax.patches import Piece, encode_piece, window
 from notagen_jax.score import KEYS
 from train.config import DataConfig
 
@@ -166,20 +167,31 @@ class Loader:
         self._lengths: dict[tuple[int, int, int], int] = {}
         self._plans: dict[int, list[list[Item]]] = {}
 
-    def _length(self, item: Item) -> int:
-        known = self._lengths.get((item.corpus, item.piece, item.key))
-        if known is None:
-            known = len(self._encode(item))
-            self._lengths[item.corpus, item.piece, item.key] = known
-        return known
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that the order of the data depends on."""
+        sizes = [(corpus.name, len(corpus)) for corpus in self.corpora]
+        settings = dataclasses.replace(self.config, sources=())
+        return hashlib.sha256(repr((sizes, settings, self.seed)).encode()).hexdigest()[:16]
 
-    def _encode(self, item: Item) -> np.ndarray:
+    def _piece(self, item: Item) -> Piece:
         corpus = self.corpora[item.corpus]
         try:
-            piece = encode_piece(corpus.text(item.piece, item.key, self.config.prompts))
+            return encode_piece(corpus.text(item.piece, item.key, self.config.prompts))
         except NotaGenError as error:
             raise NotaGenError(f"{corpus.name}, piece {item.piece} in {KEYS[item.key]}: {error}") from error
-        return window(piece, self.config.length, np.random.default_rng(item.window_seed))
+
+    def _length(self, item: Item) -> int:
+        """Patches that a piece takes of a row; one that must be cut counts as a whole row.
+
+        A window near the end of a long piece can be shorter than the row. Its length is not used, so
+        that the plan depends only on the pieces and keys, never on the windows drawn before.
+        """
+        known = self._lengths.get((item.corpus, item.piece, item.key))
+        if known is None:
+            known = min(self._piece(item).length, self.config.length)
+            self._lengths[item.corpus, item.piece, item.key] = known
+        return known
 
     def plan(self, epoch: int) -> list[list[Item]]:
         """The rows of an epoch, each a list of pieces that fit it, in training order."""
@@ -201,7 +213,7 @@ class Loader:
         segments = np.zeros(self.config.length, np.int32)
         start = 0
         for number, item in enumerate(items, 1):
-            encoded = self._encode(item)
+            encoded = window(self._piece(item), self.config.length, np.random.default_rng(item.window_seed))
             patches[start : start + len(encoded)] = encoded
             segments[start : start + len(encoded)] = number
             start += len(encoded)

@@ -38,6 +38,11 @@ HostBatch = dict[str, np.ndarray]
 class Batches(Protocol):
     """An endless source of batches that can start at any position it has given out."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that the order of the batches depends on."""
+        ...
+
     def batches(self, epoch: int = 0, batch: int = 0) -> Iterator[tuple[HostBatch, dict[str, int]]]:
         """Batches from a position on, each with the position after it."""
         ...
@@ -69,11 +74,16 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._restore()
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
+        # A second signal ends the process at once, as it would have without this.
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
 
 def evaluate(
@@ -113,7 +123,7 @@ def run(stage: Stage, config: RunConfig) -> dict[str, float]:
     update = make_update(stage.loss, optimizer, config.seed, config.accumulate)
     evaluate_batch = make_evaluate(stage.loss)
 
-    checkpoints = RunCheckpoints(config.run, stage.model)
+    checkpoints = RunCheckpoints(config.run, stage.model, stage.train.fingerprint)
     state = init_state(stage.params, optimizer)
     position: dict[str, int] = {"epoch": 0, "batch": 0}
     if checkpoints.last_step is not None:

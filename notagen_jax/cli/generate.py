@@ -11,13 +11,13 @@ import tyro
 
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
-from notagen_jax.cli.loglik import read_text
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
-from notagen_jax.labels import Prompt, nearest
+from notagen_jax.labels import PROMPTS, Prompt, nearest
 from notagen_jax.notation import FORMATS, render_piece
-from notagen_jax.sampling import Progress, Sample, SamplingSettings, generate
+from notagen_jax.sampling import Progress, Sample, SamplingInterrupted, SamplingSettings, generate
+from notagen_jax.textfile import read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,21 +85,27 @@ def run(options: Generate) -> int:
     enable_compilation_cache()
     checkpoint = checkpoints.load(options.checkpoint)
     if options.list_prompts:
-        for label in checkpoint.labels or ():
-            print(f"{label.period}; {label.composer}; {label.instrumentation}")
+        if checkpoint.labels is None:
+            print(f"{options.checkpoint} names no prompts; the paper's are these", file=sys.stderr)
+        for prompt in checkpoint.labels or PROMPTS:
+            print(f"{prompt.period}; {prompt.composer}; {prompt.instrumentation}")
         return 0
     start, title, stem = starting_text(options, checkpoint)
     writer = PieceWriter(options.out, stem, title, options.formats)
     seeds = range(options.seed, options.seed + options.number)
-    generate(
-        checkpoint.config,
-        checkpoint.params,
-        [start] * options.number,
-        seeds,
-        settings,
-        progress=writer,
-        batch_size=options.batch or None,
-    )
+    try:
+        generate(
+            checkpoint.config,
+            checkpoint.params,
+            [start] * options.number,
+            seeds,
+            settings,
+            progress=writer,
+            batch_size=options.batch or None,
+        )
+    except SamplingInterrupted as interrupt:
+        writer.keep(interrupt.samples)
+        raise
     return writer.close()
 
 
@@ -145,6 +151,13 @@ class PieceWriter:
         )
         self._write_report()
 
+    def keep(self, samples: list[Sample]) -> None:
+        """Write the raw text of pieces that were begun and not finished."""
+        written = {outcome["seed"] for outcome in self.outcomes}
+        for sample in samples:
+            if sample.seed not in written:
+                write_atomic(self.out / f"{self.stem}-{sample.seed}.raw.abc", sample.text)
+
     def _write_report(self) -> None:
         write_atomic(self.out / "report.json", json.dumps(self.outcomes, indent=1) + "\n")
 
@@ -166,10 +179,7 @@ def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str |
     if options.prefix is not None:
         if any(labels):
             raise NotaGenError("--prefix goes without --period, --composer and --instrumentation")
-        try:
-            return read_text(options.prefix), options.prefix.stem, options.prefix.stem
-        except NotaGenError as error:
-            raise NotaGenError(f"{options.prefix}: {error}") from error
+        return read_text(options.prefix), options.prefix.stem, options.prefix.stem
     missing = [
         f"--{name}"
         for name, label in zip(("period", "composer", "instrumentation"), labels, strict=True)
@@ -177,14 +187,15 @@ def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str |
     ]
     if missing:
         raise NotaGenError(
-            f"the prompt lacks {', '.join(missing)}; see `notagen generate --list-prompts --out .`"
+            f"the prompt lacks {', '.join(missing)}; `--list-prompts` shows those of a checkpoint"
         )
     prompt = Prompt(*labels)
-    known = checkpoint.labels or ()
-    if known and prompt not in known and not options.force:
+    known = checkpoint.labels or PROMPTS
+    if prompt not in known and not options.force:
         near = "\n".join(f"  {p.period}; {p.composer}; {p.instrumentation}" for p in nearest(prompt, known))
+        whose = options.checkpoint if checkpoint.labels else "the paper's model"
         raise NotaGenError(
-            f"{options.checkpoint} was not trained on {'; '.join(labels)}. The nearest prompts are\n{near}\n"
+            f"{whose} was not trained on {'; '.join(labels)}. The nearest prompts are\n{near}\n"
             "Choose one of them, or add --force."
         )
     stem = re.sub(

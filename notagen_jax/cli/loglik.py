@@ -12,10 +12,12 @@ import tyro
 
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE
 from notagen_jax.errors import NotaGenError
 from notagen_jax.losses import nll_sum
 from notagen_jax.patches import encode_training
+from notagen_jax.textfile import read_text
 
 BUCKET = 128
 """Lengths are padded to multiples of this, so that few programs are compiled."""
@@ -40,32 +42,24 @@ def run(options: LogLik) -> int:
     """Score every file; 1 when any could not be read or encoded (each is named on standard error)."""
     if not options.files:
         raise NotaGenError("no files given; name at least one file of reduced ABC")
+    enable_compilation_cache()
     checkpoint = checkpoints.load(options.checkpoint)
     failed = 0
     for path in options.files:
         try:
-            result = score(checkpoint, read_text(path))
+            text = read_text(path)
+            try:
+                result = score(checkpoint, text)
+            except NotaGenError as error:
+                raise NotaGenError(f"{path}: {error}") from error
         except NotaGenError as error:
             failed += 1
-            print(f"notagen: {path}: {error}", file=sys.stderr)
+            print(f"notagen: {error}", file=sys.stderr)
             continue
         print(json.dumps({"file": str(path), **result}), flush=True)
     if failed:
         print(f"notagen: {failed} of {len(options.files)} files could not be scored", file=sys.stderr)
     return 1 if failed else 0
-
-
-def read_text(path: Path) -> str:
-    """The text of a file; raises `NotaGenError` when it cannot be read, is empty or not UTF-8."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise NotaGenError(f"not UTF-8 text (byte {error.start}); give reduced ABC text") from error
-    except OSError as error:
-        raise NotaGenError(f"cannot be read ({error.strerror})") from error
-    if not text.strip():
-        raise NotaGenError("the file is empty; give reduced ABC text")
-    return text
 
 
 def score(checkpoint: Checkpoint, text: str) -> dict[str, object]:

@@ -11,6 +11,7 @@ import tyro
 from notagen_jax.errors import NotaGenError
 from notagen_jax.notation import Rendered, render_piece
 from notagen_jax.notation.render import output_names
+from notagen_jax.textfile import read_text
 
 Format = Literal["abc", "xml", "midi", "svg", "pdf"]
 
@@ -79,16 +80,7 @@ def _read(path: Path) -> str:
         from notagen_jax.score.piece import read_piece
 
         return read_piece(path).interleaved
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise NotaGenError(f"{path}: cannot read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise NotaGenError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8 ABC") from error
-    if not text.strip():
-        raise NotaGenError(f"{path}: the file is empty")
-    if "\0" in text:
-        raise NotaGenError(f"{path}: not ABC text (it holds a NUL character)")
+    text = read_text(path)
     if "[V:" in text or "[r:" in text:
         return text
     if re.search(r"^K:", text, re.MULTILINE) is None:
