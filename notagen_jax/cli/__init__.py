@@ -29,14 +29,14 @@ Command = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand and exit: 0 done, 1 with one message on a mendable error, 2 on wrong usage."""
-    options = tyro.cli(
-        Command,  # type: ignore[arg-type]
-        prog="notagen",
-        description="Compose classical sheet music, and prepare, convert, judge and engrave scores.",
-        args=arguments,
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
-    )
     try:
+        options = tyro.cli(
+            Command,  # type: ignore[arg-type]
+            prog="notagen",
+            description="Compose classical sheet music, and prepare, convert, judge and engrave scores.",
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        )
         status = RUN[type(options)](options)
     except NotaGenError as error:
         print(f"notagen: error: {error}", file=sys.stderr)
