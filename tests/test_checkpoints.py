@@ -1,6 +1,8 @@
 """Checkpoints in memory and as converted directories: names, sizes, labels, refusals."""
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -111,6 +113,14 @@ def test_a_layer_index_out_of_reason_is_an_unknown_name():
         names.config_from_shapes(shapes, "x")
 
 
+@pytest.mark.parametrize("digits", [5, 5000])
+def test_a_layer_index_of_many_digits_is_an_unknown_name(digits: int):
+    shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
+    shapes[f"patch_level_decoder.base.h.{'7' * digits}.ln_1.bias"] = (64,)
+    with pytest.raises(NotaGenError, match=r"unknown: patch_level_decoder\.base\.h\.7+\.ln_1\.bias\."):
+        names.config_from_shapes(shapes, "x")
+
+
 def test_stored_masks_of_older_versions_are_ignored():
     shapes = {tensor.name: tensor.shape for tensor in names.official_tensors(CONFIG)}
     for layer in range(2):
@@ -202,6 +212,76 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, saved: Path, params: dict
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
+def test_no_folder_is_moved_over_another(
+    tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """As on Windows, where a folder cannot take the place of another, even of an empty one."""
+    replace = os.replace
+
+    def strict(source: Path, target: Path) -> None:
+        if os.path.isdir(target):
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", strict)
+    target = tmp_path / "model"
+    target.mkdir()
+    directory.save(target, CONFIG, params)
+    (target / "MODEL_CARD.md").write_text("mine")
+    (target / "logs").mkdir()
+    directory.save(target, CONFIG, params, labels=LABELS)
+    assert sorted(os.listdir(target)) == [
+        "MODEL_CARD.md",
+        "config.json",
+        "labels.json",
+        "logs",
+        "model.safetensors",
+    ]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_the_old_checkpoint_returns_when_the_new_one_cannot_be_placed(
+    saved: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    replace = os.replace
+    before = (saved / "model.safetensors").read_bytes()
+    (saved / "MODEL_CARD.md").write_text("mine")
+    moves: list[Path] = []
+
+    def second_fails(source: Path, target: Path) -> None:
+        moves.append(source)
+        if len(moves) == 2:
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", second_fails)
+    with pytest.raises(NotaGenError, match=r"model: cannot write \(Access is denied\)"):
+        directory.save(saved, CONFIG, jax.tree.map(lambda leaf: leaf + 1, params))
+    assert (saved / "model.safetensors").read_bytes() == before
+    assert (saved / "MODEL_CARD.md").read_text() == "mine"
+    assert os.listdir(saved.parent) == ["model"]
+
+
+def test_text_files_have_plain_line_ends(
+    tmp_path: Path, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """Also where the system's own line end is another: text mode would ask it."""
+    open_text = io.open
+
+    def as_windows(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if "b" not in mode and "w" in mode:
+            options["newline"] = "\r\n"
+            rest = rest[:2]
+        return open_text(file, mode, *rest, **options)
+
+    monkeypatch.setattr(io, "open", as_windows)
+    directory.save(tmp_path / "model", CONFIG, params, labels=LABELS)
+    for name in ("config.json", "labels.json"):
+        content = (tmp_path / "model" / name).read_bytes()
+        assert content.endswith(b"\n")
+        assert b"\r" not in content
+
+
 def damage(saved: Path, file: str, change: Any) -> None:
     path = saved / file
     path.write_bytes(change(path.read_bytes()))
@@ -220,7 +300,12 @@ def damage(saved: Path, file: str, change: Any) -> None:
             "patch_layers is 3",
         ),
         ("config.json", lambda data: data.replace(b"hidden_size", b"n_embd"), "unknown fields.*n_embd"),
+        ("config.json", lambda data: data.replace(b"64", b"true"), "config.json: .*positive integer"),
+        ("config.json", lambda data: b"\xff" + data, "config.json: not UTF-8 text"),
+        ("config.json", lambda data: b"[" * 100_000, "config.json: not a JSON file"),
         ("labels.json", lambda data: data[:20], "labels.json: not a JSON file"),
+        ("labels.json", lambda data: b"[" * 100_000, "labels.json: not a JSON file"),
+        ("labels.json", lambda data: b'[["H\xe4ndel"]]', "labels.json: not UTF-8 text"),
         ("labels.json", lambda data: b'[["Baroque", "Bach"]]', "labels.json: entry 1"),
         ("labels.json", lambda data: '[["Baroque", "Händel", "Choral"]]'.encode(), "labels.json: .*composer"),
         ("labels.json", lambda data: b"{}", "labels.json: expected a list"),
@@ -293,6 +378,9 @@ def test_training_runs_open_by_run_step_and_best(tmp_path: Path, params: dict[st
     (run / "model.json").write_text(CONFIG.replace(patch_length=25).to_json())
     with pytest.raises(NotaGenError, match=r"patch_decoder/wpe is \(24, 64\), expected \(25, 64\)"):
         checkpoints.load(run)
+    (run / "model.json").write_bytes(b"\xff")
+    with pytest.raises(NotaGenError, match=r"model\.json: not UTF-8 text"):
+        checkpoints.load(run)
     (run / "model.json").write_text(CONFIG.to_json())
     assert convert.run(convert.Convert(run, tmp_path / "out", step="best")) == 0
     assert_same(checkpoints.load(tmp_path / "out").params, checkpoints.load(run, "best").params)
@@ -341,4 +429,5 @@ def test_only_what_needs_an_extra_asks_for_it(saved: Path):
     size, pth, run = done.stdout.splitlines()
     assert size == "64"
     assert 'pip install "notagen-jax[convert]"' in pth
+    assert "://" not in pth
     assert 'pip install "notagen-jax[train]"' in run

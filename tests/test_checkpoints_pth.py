@@ -2,6 +2,9 @@
 
 import io
 import pickle
+import subprocess
+import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -222,6 +225,70 @@ def test_damage_anywhere_is_one_clear_error(weights: Path):
             told.append(str(error))
     assert len(told) > len(places) / 2
     assert all("weights.pth" in message for message in told)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, 99])
+def test_a_changed_compression_method_is_told(weights: Path, method: int):
+    data = bytearray(weights.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = data.index(signature) + offset
+        data[place : place + 2] = method.to_bytes(2, "little")
+    weights.write_bytes(data)
+    with pytest.raises(NotaGenError, match=r"weights\.pth: its record .*data\.pkl' is compressed"):
+        checkpoints.load(weights)
+
+
+def test_a_file_that_was_packed_again_is_told(tmp_path: Path, weights: Path):
+    """Its mapped tensors would be the compressed bytes."""
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(weights) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for record in source.infolist():
+            target.writestr(record.filename, source.read(record))
+    with pytest.raises(NotaGenError, match=r"packed\.pth: its record .* is compressed.*download it again"):
+        checkpoints.load(packed)
+
+
+def test_tensors_without_plain_values_are_refused(tmp_path: Path, state: dict[str, Any]):
+    name = "patch_level_decoder.base.wpe.weight"
+    for tensor, message in (
+        (state[name].to_sparse(), rf"sparse or nested tensors \({name}\); save dense"),
+        (torch.empty(24, 64, device="meta"), rf"meta device \({name}\); save the model after"),
+    ):
+        torch.save({"model": {**state, name: tensor}}, tmp_path / "w.pth")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(NotaGenError, match=rf"w\.pth: .*{message}"):
+                checkpoints.load(tmp_path / "w.pth")
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from notagen_jax.cli import convert
+from notagen_jax.errors import NotaGenError
+source, *targets = map(Path, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for target in targets:
+    try:
+        convert.run(convert.Convert(source, target))
+    except NotaGenError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, weights: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(weights), str(out / "copy.pth"), str(out / "model")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pth, folder = done.stdout.splitlines()
+    assert f"{out / 'copy.pth'}: cannot write (" in pth
+    assert f"{out / 'model'}: cannot write (" in folder
+    assert list(out.iterdir()) == []
 
 
 def test_files_without_checksums_load(tmp_path: Path, state: dict[str, Any]):

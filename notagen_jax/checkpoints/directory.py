@@ -4,6 +4,7 @@ The weights keep the official tensor names and layouts, so PyTorch reads the sam
 `load_state_dict(safetensors.torch.load_file(...))`. `labels.json` may stand beside them.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -112,9 +113,10 @@ def write_directory(
         staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         finished = staging / directory.name
         finished.mkdir()
-        (finished / CONFIG_FILE).write_text(stored.config.to_json(), encoding="utf-8")
+        # As bytes, so that line ends are the same whatever system writes them.
+        (finished / CONFIG_FILE).write_bytes(stored.config.to_json().encode())
         if stored.labels is not None:
-            (finished / LABELS_FILE).write_text(labels_json(stored.labels), encoding="utf-8")
+            (finished / LABELS_FILE).write_bytes(labels_json(stored.labels).encode())
         shapes = {tensor.name: tensor.shape for tensor in official_tensors(stored.config)}
         with open(finished / WEIGHTS_FILE, "wb") as stream:
             write_tensors(stream, shapes, stored.read, dtype)
@@ -142,18 +144,31 @@ def check_replaceable(directory: Path, force: bool) -> None:
 
 
 def _publish(finished: Path, directory: Path) -> None:
-    """Put the finished folder in place; files of the old one that are not a checkpoint's move over."""
-    if not directory.is_dir() or not any(directory.iterdir()):
+    """Put the finished folder in place; files of the old one that are not a checkpoint's move over.
+
+    No folder is ever moved over another, which Windows refuses even when that one is empty.
+    """
+    if not directory.is_dir():
+        os.replace(finished, directory)
+        return
+    if not any(directory.iterdir()):
+        directory.rmdir()
         os.replace(finished, directory)
         return
     retired = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    os.replace(directory, retired)
+    old = retired / directory.name
     try:
-        os.replace(finished, directory)
+        os.replace(directory, old)
+        try:
+            os.replace(finished, directory)
+        except OSError:
+            os.replace(old, directory)
+            raise
     except OSError:
-        os.replace(retired, directory)
+        with contextlib.suppress(OSError):  # not empty if the old folder could not go back: keep it
+            retired.rmdir()
         raise
-    for entry in retired.iterdir():
+    for entry in old.iterdir():
         if entry.name not in _OWN_FILES:
             os.replace(entry, directory / entry.name)
     shutil.rmtree(retired)

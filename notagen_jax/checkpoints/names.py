@@ -31,7 +31,7 @@ TIED_TO = f"{CHAR_BASE}.wte.weight"
 
 _IGNORED = re.compile(r"\.h\.\d+\.attn\.(bias|masked_bias)$")
 """Causal masks that older Hugging Face versions stored with the parameters."""
-_LAYER = re.compile(rf"^(?:{re.escape(PATCH_BASE)}|{re.escape(CHAR_BASE)})\.h\.(\d+)\.")
+_LAYER = re.compile(rf"^(?:{re.escape(PATCH_BASE)}|{re.escape(CHAR_BASE)})\.h\.(\d{{1,4}})\.")
 
 _BLOCK = (
     ("ln_1.weight", ("ln_1", "scale"), (1,)),

@@ -4,11 +4,10 @@ A `.pth` file is a pickle. It is only ever read with PyTorch's weights-only unpi
 tensors and plain containers and executes nothing.
 """
 
-import os
 import pickle
 import re
+import reprlib
 import struct
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from notagen_jax.checkpoints.checkpoint import StoredCheckpoint
 from notagen_jax.checkpoints.names import check_tied, config_from_shapes, is_ignored, official_tensors
 from notagen_jax.checkpoints.tensor_file import StoredType
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import atomic_stream
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,7 @@ def open_pth(path: Path) -> StoredCheckpoint:
     """
     content = _load(path, _check_form(path))
     tensors = {name: tensor for name, tensor in _state_dict(content, path).items() if not is_ignored(name)}
+    _check_dense(tensors, path)
     config = config_from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
     wrong = [name for name, tensor in tensors.items() if not tensor.dtype.is_floating_point]
     if wrong:
@@ -86,7 +87,9 @@ def write_pth(
 ) -> None:
     """Write `{"model": state_dict}`, which the official modules load with `strict=True`.
 
-    `stored` may give mapped arrays: those of the wanted type are written without a copy. Raises
+    `stored` may give mapped arrays: those of the wanted type are written without a copy. PyTorch's
+    writer takes all tensors at once, so arrays of another type are all held as `dtype`: the peak is
+    then the size of the written file (twice the source's, from bfloat16 to float32). Raises
     `NotaGenError` on a missing torch, an existing file without `force`, or a folder that cannot be
     written.
     """
@@ -96,23 +99,11 @@ def write_pth(
     tensors = {
         tensor.name: _as_torch(stored.read(tensor.name), dtype) for tensor in official_tensors(stored.config)
     }
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as stream:
+    with atomic_stream(path) as stream:
+        try:
             torch.save({"model": tensors}, stream)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-        temporary = None
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise NotaGenError(f"{path}: cannot write ({reason}); choose a folder that can be written") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        except RuntimeError as error:  # what a failed write becomes in PyTorch's writer
+            raise OSError(str(error)) from error
 
 
 def check_writable(path: Path, force: bool) -> None:
@@ -129,8 +120,7 @@ def _torch() -> Any:
     except ImportError as error:
         raise NotaGenError(
             "PyTorch checkpoints need torch, which is not installed; run "
-            '`pip install "notagen-jax[convert]"` (a CPU build is enough: '
-            "`pip install torch --index-url https://download.pytorch.org/whl/cpu`)"
+            '`pip install "notagen-jax[convert]"` (a CPU build is enough)'
         ) from error
     return torch
 
@@ -193,9 +183,18 @@ def _load(path: Path, zipped: bool) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare each record of the file with its checksum, where one was stored."""
+    """Compare each record of the file with its checksum, where one was stored.
+
+    Raises `NotaGenError` on a compressed record: PyTorch writes none, and mapped as a tensor its
+    bytes would be read as weights.
+    """
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:
+                raise NotaGenError(
+                    f"{path}: its record {reprlib.repr(record.filename)} is compressed, as no PyTorch "
+                    "checkpoint is; the file is damaged or was packed again, download it again"
+                )
             if record.CRC == 0:  # PyTorch can be told to leave the sums out
                 continue
             with archive.open(record) as stream:
@@ -222,6 +221,22 @@ def _state_dict(content: Any, path: Path) -> "dict[str, torch.Tensor]":
             break
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _check_dense(tensors: "Mapping[str, torch.Tensor]", path: Path) -> None:
+    """Check that every tensor has its values in the plain way; raises `NotaGenError` if not."""
+    torch = _torch()
+    empty = [name for name, tensor in tensors.items() if tensor.is_meta]
+    if empty:
+        raise NotaGenError(
+            f"{path}: tensors without values, saved from the meta device ({', '.join(empty)}); "
+            "save the model after its weights are loaded"
+        )
+    packed = [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_nested]
+    if packed:
+        raise NotaGenError(
+            f"{path}: sparse or nested tensors ({', '.join(packed)}); save dense ones (tensor.to_dense())"
+        )
 
 
 def _as_torch(values: np.ndarray, dtype: StoredType) -> "torch.Tensor":
