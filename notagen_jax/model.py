@@ -18,6 +18,15 @@ INIT_SCALE = 0.02
 NORM_EPSILON = 1e-5
 
 
+def matmul_precision(dtype: Any) -> jax.lax.Precision | None:
+    """Precision of matrix products whose operands are `dtype`.
+
+    GPUs and TPUs round float32 operands (to TF32, to bfloat16) unless told otherwise; float32 here
+    means float32, bfloat16 the device's own way.
+    """
+    return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+
+
 def attend(
     queries: jax.Array,
     keys: jax.Array,
@@ -30,12 +39,15 @@ def attend(
     queries (B, T, heads, 64); keys, values (B, S, heads, 64); mask bool, broadcast to
     (B, heads, T, S), true where attention is allowed. Returns (B, T, heads, 64).
     """
-    scores = jnp.einsum("bthd,bshd->bhts", queries, keys, preferred_element_type=jnp.float32)
+    precision = matmul_precision(queries.dtype)
+    scores = jnp.einsum(
+        "bthd,bshd->bhts", queries, keys, precision=precision, preferred_element_type=jnp.float32
+    )
     scores = jnp.where(mask, scores / math.sqrt(HEAD_SIZE), jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if dropout is not None:
         weights = dropout(weights)
-    return jnp.einsum("bhts,bshd->bthd", weights, values)
+    return jnp.einsum("bhts,bshd->bthd", weights, values, precision=precision)
 
 
 def causal_mask(length: int, segments: jax.Array | None = None) -> jax.Array:
@@ -76,7 +88,8 @@ class Block(nn.Module):
         residual_scale = INIT_SCALE / math.sqrt(2 * self.layers)
 
         def dense(features: int, scale: float = INIT_SCALE) -> nn.Dense:
-            return nn.Dense(features, dtype=dtype, kernel_init=nn.initializers.normal(scale))
+            init = nn.initializers.normal(scale)
+            return nn.Dense(features, dtype=dtype, precision=matmul_precision(dtype), kernel_init=init)
 
         self.ln_1 = layer_norm(dtype)
         self.qkv = dense(3 * width)
@@ -196,7 +209,8 @@ class CharDecoder(nn.Module):
     def logits(self, x: jax.Array) -> jax.Array:
         """Vectors (…, H) → float32 (…, 128) by the tied character embedding."""
         wte = self.wte.astype(self.config.dtype)
-        return jnp.einsum("...h,vh->...v", x, wte, preferred_element_type=jnp.float32)
+        precision = matmul_precision(wte.dtype)
+        return jnp.einsum("...h,vh->...v", x, wte, precision=precision, preferred_element_type=jnp.float32)
 
     def __call__(self, vectors: jax.Array, patches: jax.Array, deterministic: bool = True) -> jax.Array:
         """vectors (N, H), patches uint8 (N, 16) → float32 (N, 16, 128); output i predicts char i.

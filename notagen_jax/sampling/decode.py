@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from notagen_jax.config import HEAD_SIZE, PATCH_SIZE, ModelConfig
-from notagen_jax.model import Block, CharDecoder, PatchDecoder, layer_norm
+from notagen_jax.model import Block, CharDecoder, PatchDecoder, layer_norm, matmul_precision
 from notagen_jax.patches import BOS, EOS, PAD
 from notagen_jax.sampling.filters import draw, filter_probabilities
 
@@ -150,6 +150,7 @@ def prefill(
 
     One row at a time, so that what a row remembers does not depend on the batch it rides in.
     """
+    precision = matmul_precision(config.dtype)
     index = start + jnp.arange(PREFILL_PATCHES)
     x = _embed_patches(config, weights, patches, index)
     keys, values = list(cache.keys), list(cache.values)
@@ -160,10 +161,13 @@ def prefill(
         keys[layer] = lax.dynamic_update_slice(keys[layer], key.swapaxes(0, 1)[None], at)
         values[layer] = lax.dynamic_update_slice(values[layer], value.swapaxes(0, 1)[None], at)
         mine = lax.dynamic_index_in_dim(keys[layer], row, 0, keepdims=False)
-        scores = jnp.einsum("thd,hsd->hts", query, mine, preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "thd,hsd->hts", query, mine, precision=precision, preferred_element_type=jnp.float32
+        )
         scores = jnp.where(seen, scores / math.sqrt(HEAD_SIZE), jnp.finfo(jnp.float32).min)
         mine = lax.dynamic_index_in_dim(values[layer], row, 0, keepdims=False)
-        attended = jnp.einsum("hts,hsd->thd", jax.nn.softmax(scores, axis=-1).astype(mine.dtype), mine)
+        probabilities = jax.nn.softmax(scores, axis=-1).astype(mine.dtype)
+        attended = jnp.einsum("hts,hsd->thd", probabilities, mine, precision=precision)
         x = _finish(config, params, x, attended)
     last = _norm(config, weights.patch_norm, lax.dynamic_index_in_dim(x, count - 1, 0, keepdims=True))
     vector = lax.dynamic_update_slice(cache.vector, last, (row, 0))
@@ -255,15 +259,18 @@ def attend_cache(
     """
     width, heads, positions, _ = keys.shape
     lowest = jnp.finfo(jnp.float32).min
+    precision = matmul_precision(query.dtype)
 
     def scores_of(keys: jax.Array, start: jax.Array | int) -> jax.Array:
-        scores = jnp.einsum("bhd,bhsd->bhs", query, keys, preferred_element_type=jnp.float32)
+        scores = jnp.einsum(
+            "bhd,bhsd->bhs", query, keys, precision=precision, preferred_element_type=jnp.float32
+        )
         seen = start + jnp.arange(keys.shape[2]) <= last[:, None]
         return jnp.where(seen[:, None], scores / math.sqrt(HEAD_SIZE), lowest)
 
     if block >= positions:
         weights = jax.nn.softmax(scores_of(keys, 0), axis=-1).astype(values.dtype)
-        return jnp.einsum("bhs,bhsd->bhd", weights, values)
+        return jnp.einsum("bhs,bhsd->bhd", weights, values, precision=precision)
 
     def add_block(i: jax.Array, carry: tuple) -> tuple:
         highest, total, mixed = carry
@@ -276,6 +283,7 @@ def attend_cache(
             "bhs,bhsd->bhd",
             weights.astype(values.dtype),
             lax.dynamic_slice(values, at, shape),
+            precision=precision,
             preferred_element_type=jnp.float32,
         )
         return raised, total * rescale + weights.sum(-1), mixed * rescale[..., None] + part
