@@ -402,6 +402,29 @@ def test_convert_between_directories_keeps_labels(
     assert (target / "model.safetensors").stat().st_size > 1.9 * CONFIG.parameters * 2
 
 
+@pytest.mark.parametrize("labels", [b"[", b"\xff", '[["Baroque", "Händel", "Choral"]]'.encode()])
+def test_broken_labels_stop_loading_but_not_converting(
+    saved: Path, params: dict[str, Any], labels: bytes, capsys: pytest.CaptureFixture[str]
+):
+    (saved / "labels.json").write_bytes(labels)
+    with pytest.raises(NotaGenError, match=r"labels\.json: "):
+        checkpoints.load(saved)
+    target = saved.parent / "copy"
+    assert convert.run(convert.Convert(saved, target)) == 0
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"notagen: warning: {saved / 'labels.json'}: ")
+    assert warning.endswith("; converted without labels\n")
+    assert_same(checkpoints.load(target).params, params)
+    assert not (target / "labels.json").exists()
+    # A .pth file never holds labels, so there is nothing to warn of.
+    assert convert.run(convert.Convert(saved, saved.parent / "copy.pth")) == 0
+    assert capsys.readouterr().err == ""
+    # In place they would be lost.
+    with pytest.raises(NotaGenError, match=r"labels\.json: "):
+        convert.run(convert.Convert(saved, saved, dtype="bfloat16"))
+    assert (saved / "labels.json").read_bytes() == labels
+
+
 WITHOUT_EXTRAS = """
 import sys
 from pathlib import Path

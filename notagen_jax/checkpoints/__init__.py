@@ -35,21 +35,24 @@ def load(path: str | os.PathLike[str] | None = None, step: int | str | None = No
 
 
 def open_stored(
-    path: str | os.PathLike[str] | None, step: int | str | None = None, mapped: bool = False
+    path: str | os.PathLike[str] | None,
+    step: int | str | None = None,
+    mapped: bool = False,
+    labelled: bool = True,
 ) -> StoredCheckpoint:
     """Open a checkpoint to read its official tensors one at a time; paths as in `load`.
 
-    `mapped` reads the tensors of a directory as mapped pages of its file. Raises `NotaGenError` as
-    `load`.
+    `mapped` reads the tensors of a directory as mapped pages of its file; without `labelled` its
+    labels are not read. Raises `NotaGenError` as `load`.
     """
     place = _locate(path)
     if place.is_dir() and not is_checkpoint_directory(place):
-        run = load_training(place, step)
+        run = load_training(place, step, labelled)
         return StoredCheckpoint(run.config, unstack_params(run.config, run.params), run.source, run.labels)
     if step is not None:
         raise NotaGenError(f"{place}: holds one model, so there is no step {step}; leave the step out")
     if place.is_dir():
-        return open_directory(place, mapped)
+        return open_directory(place, mapped, labelled)
     return open_pth(place)
 
 

@@ -19,6 +19,10 @@ _REMEDY = "delete it or write it again"
 Labels = tuple[Prompt, ...]
 
 
+class LabelsError(NotaGenError):
+    """A `labels.json` that cannot be used; the weights beside it may be good."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model in memory: its configuration and float32 parameters."""
@@ -49,27 +53,31 @@ class StoredCheckpoint:
 def read_labels(folder: Path) -> Labels | None:
     """The prompts in `labels.json` of a checkpoint or run folder, None when there is no such file.
 
-    The file is a JSON list of [period, composer, instrumentation]. Raises `NotaGenError` when it is
-    anything else.
+    The file is a JSON list of [period, composer, instrumentation]. Raises `LabelsError` when it
+    cannot be read or is anything else.
     """
     path = folder / LABELS_FILE
     if not path.is_file():
         return None
     try:
-        rows = json.loads(read_text(path, _REMEDY))
+        text = read_text(path, _REMEDY)
+    except NotaGenError as error:
+        raise LabelsError(str(error)) from error
+    try:
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NotaGenError(f"{path}: not a JSON file ({error}); {_REMEDY}") from error
+        raise LabelsError(f"{path}: not a JSON file ({error}); {_REMEDY}") from error
     if not isinstance(rows, list):
-        raise NotaGenError(f"{path}: expected a list of [period, composer, instrumentation]")
+        raise LabelsError(f"{path}: expected a list of [period, composer, instrumentation]")
     for number, row in enumerate(rows, start=1):
         if not (isinstance(row, list) and len(row) == 3 and all(isinstance(label, str) for label in row)):
-            raise NotaGenError(
+            raise LabelsError(
                 f"{path}: entry {number} is {reprlib.repr(row)}, expected [period, composer, instrumentation]"
             )
     try:
         return tuple(Prompt(*row) for row in rows)
     except NotaGenError as error:
-        raise NotaGenError(f"{path}: {error}") from error
+        raise LabelsError(f"{path}: {error}") from error
 
 
 def labels_json(labels: Sequence[Prompt]) -> str:

@@ -40,10 +40,11 @@ def is_checkpoint_directory(path: Path) -> bool:
     return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
 
 
-def open_directory(directory: Path, mapped: bool = False) -> StoredCheckpoint:
+def open_directory(directory: Path, mapped: bool = False, labelled: bool = True) -> StoredCheckpoint:
     """Open a converted checkpoint without reading its weights.
 
-    `mapped` reads tensors as mapped pages of the file instead of copies. Raises `NotaGenError` when
+    `mapped` reads tensors as mapped pages of the file instead of copies; without `labelled` the
+    labels are not read. Raises `NotaGenError` when
     a file is missing or damaged, or the weights are not of the configuration's sizes.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
@@ -65,9 +66,8 @@ def open_directory(directory: Path, mapped: bool = False) -> StoredCheckpoint:
             f"{directory}: {'; '.join(different)}; the two files belong to different models, convert again"
         )
     check_tied(tensors.read, tensors.path)
-    return StoredCheckpoint(
-        config, tensors.map if mapped else tensors.read, directory, read_labels(directory)
-    )
+    labels = read_labels(directory) if labelled else None
+    return StoredCheckpoint(config, tensors.map if mapped else tensors.read, directory, labels)
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:

@@ -32,11 +32,14 @@ def run_of(path: Path) -> tuple[Path, str | None] | None:
     return None
 
 
-def load_training(path: str | os.PathLike[str], step: int | str | None = None) -> Checkpoint:
+def load_training(
+    path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
+) -> Checkpoint:
     """Load the parameters of a training run, float32 numpy arrays.
 
-    `step` is a step number, "last" (as None) or "best", the least held-out loss. Raises
-    `NotaGenError` when the run has no such checkpoint or it cannot be read.
+    `step` is a step number, "last" (as None) or "best", the least held-out loss;
+    without `labelled` the run's labels are not read. Raises `NotaGenError` when the run has no such
+    checkpoint or it cannot be read.
     """
     folder = Path(path).absolute()
     place = run_of(folder)
@@ -44,9 +47,10 @@ def load_training(path: str | os.PathLike[str], step: int | str | None = None) -
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
     config = read_config(run / MODEL_FILE)
+    labels = read_labels(run) if labelled else None
     chosen = _choose(run, named if step is None else step)
     source = run / STEPS_FOLDER / str(chosen)
-    return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, read_labels(run))
+    return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, labels)
 
 
 def _orbax() -> Any:

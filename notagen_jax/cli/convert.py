@@ -1,10 +1,14 @@
 """`notagen convert`: official PyTorch checkpoints to converted directories and back."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from notagen_jax.checkpoints import StoredCheckpoint
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,6 @@ class Convert:
 
 def run(options: Convert) -> int:
     """Convert and report; raises `NotaGenError` on a bad source or a target that is in the way."""
-    from notagen_jax import checkpoints
     from notagen_jax.checkpoints import directory, pth
     from notagen_jax.checkpoints.names import preset_name
 
@@ -38,7 +41,7 @@ def run(options: Convert) -> int:
         pth.check_writable(options.target, options.force)
     else:
         directory.check_replaceable(options.target, options.force)
-    stored = checkpoints.open_stored(options.source, options.step, mapped=to_file)
+    stored = _open(options, to_file)
     if to_file:
         pth.write_pth(options.target, stored, dtype=options.dtype, force=options.force)
     else:
@@ -53,6 +56,27 @@ def run(options: Convert) -> int:
         f"character-level layers, window of {config.patch_length} patches"
     )
     return 0
+
+
+def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
+    """The source, without labels where those are damaged: its weights are worth converting.
+
+    Raises `NotaGenError` on any other damage, and when the labels would be lost by converting a
+    directory in place.
+    """
+    from notagen_jax import checkpoints
+    from notagen_jax.checkpoints.checkpoint import LabelsError
+
+    if to_file:  # holds weights only
+        return checkpoints.open_stored(options.source, options.step, mapped=True, labelled=False)
+    try:
+        return checkpoints.open_stored(options.source, options.step)
+    except LabelsError as error:
+        stored = checkpoints.open_stored(options.source, options.step, labelled=False)
+        if stored.source.resolve() == options.target.resolve():
+            raise
+        print(f"notagen: warning: {error}; converted without labels", file=sys.stderr)
+        return stored
 
 
 def _size(path: Path) -> str:
