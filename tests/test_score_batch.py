@@ -1,5 +1,6 @@
 """A score that hangs, crashes or eats memory costs its own refusal, and nothing else."""
 
+import inspect
 import os
 import time
 
@@ -33,12 +34,15 @@ def test_every_outcome_in_order():
     assert {outcome.item: outcome.value for outcome in outcomes if isinstance(outcome, Done)} == {
         item: f"did {item}" for item in ("one", "two", "three", "four")
     }
+    code, start = inspect.getsourcelines(behave)
+    line = start + next(number for number, text in enumerate(code) if "ZeroDivisionError" in text)
+    fault = f"ZeroDivisionError: nought, tests/test_score_batch.py:{line}"
     refusals = {outcome.item: str(outcome.refusal) for outcome in outcomes if isinstance(outcome, Refused)}
     assert refusals == {
         "hang": "hang: it took longer than 3 s",
         "die": "die: the converter crashed on it (exit status 3)",
         "refuse": "a.xml: the file is empty (0 bytes)",
-        "fault": "fault: the converter crashed on it (ZeroDivisionError: nought)",
+        "fault": f"fault: the converter crashed on it ({fault})",
     }
     assert next(o.refusal for o in outcomes if o.item == "refuse").reason == "the file is empty"
 

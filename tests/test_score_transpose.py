@@ -80,3 +80,14 @@ def test_major_key(field, expected):
 def test_unknown_key_is_refused():
     with pytest.raises(ScoreError, match="K:H"):
         major_key("H")
+
+
+def test_a_note_without_a_spelling_is_refused():
+    with pytest.raises(ScoreError, match=r"in all 15 keys \(Cb: Exception: Cannot find"):
+        Transposer(tune(["____b |\n"], "C")).lines("Cb")
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_refusal(monkeypatch):
+    monkeypatch.setattr("notagen_jax.score.transpose._spelling", lambda note: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        Transposer(tune(["b |\n"])).lines("C")

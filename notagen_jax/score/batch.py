@@ -2,10 +2,12 @@
 
 import contextlib
 import multiprocessing
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from notagen_jax.errors import NotaGenError
@@ -48,8 +50,9 @@ def run_isolated(
     Each of `processes` workers handles many items; one that exceeds `seconds` or dies is replaced
     and its item refused. `memory` bounds a worker's address space in bytes (where the system has
     that limit). A bounded number of items is under way, so `items` may be long. `function` must be
-    importable and its values picklable. Whatever it raises becomes the item's refusal, except a
-    `NotaGenError` that is no `ScoreError` (a missing package), which is raised here.
+    importable and its values picklable. Whatever it raises becomes the item's refusal (with the line
+    of code where a fault arose), except a `NotaGenError` that is no
+    `ScoreError` (a missing package), which is raised here.
     """
     try:
         from pebble import ProcessExpired, ProcessPool
@@ -98,7 +101,13 @@ def _guarded(function: Callable[[Item], Value], item: Item) -> tuple[Value | Non
     except NotaGenError:
         raise
     except Exception as error:
-        return None, ScoreError("the converter crashed on it", describe(error))
+        return None, ScoreError("the converter crashed on it", f"{describe(error)}, {_place(error)}")
+
+
+def _place(error: Exception) -> str:
+    """Where an exception was raised, as `folder/file.py:line`."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}"
 
 
 def _limit_memory(limit: int | None) -> None:

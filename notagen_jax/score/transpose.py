@@ -5,9 +5,10 @@ done once here for all 15 keys, where abctoolkit reads it again for each key, ch
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import Any
 
 from notagen_jax.score.clean import tune_start
 from notagen_jax.score.refusal import ScoreError, describe
@@ -48,7 +49,7 @@ def major_key(field: str) -> str:
         return "C"
     try:
         return _signature(field)
-    except (LookupError, TypeError) as error:
+    except _NoAnswer as error:
         raise ScoreError("the key cannot be transposed", f"K:{field}") from error
 
 
@@ -73,9 +74,8 @@ class Transposer:
         """
         try:
             text = "".join(self._written(key))
-        except Exception as error:
-            # abctoolkit signals an unspellable note with bare Exception; everything narrower is a subclass.
-            raise ScoreError("it cannot be written in all 15 keys", f"{key}: {describe(error)}") from error
+        except _NoAnswer as error:
+            raise ScoreError("it cannot be written in all 15 keys", f"{key}: {error}") from error
         return [line + "\n" for line in text.split("\n") if line]
 
     def _written(self, key: str) -> Iterator[str]:
@@ -215,12 +215,25 @@ def _spelling(note: str) -> tuple[str, str]:
     return note[: len(note) - len(pitch)], pitch
 
 
+class _NoAnswer(Exception):
+    """abctoolkit has no spelling for a note, or does not know a key."""
+
+
+def _ask(function: Callable[..., Any], *arguments: str) -> Any:
+    """abctoolkit's answer. Raises `_NoAnswer` when it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        # It signals an unspellable note with bare Exception; everything narrower is a subclass.
+        raise _NoAnswer(describe(error)) from error
+
+
 @cache
 def _signature(key: str) -> str:
     """The major key with the signature of a `K:` value."""
     from abctoolkit.transpose import lookup_key_according_to_keymode
 
-    return lookup_key_according_to_keymode(key)
+    return _ask(lookup_key_according_to_keymode, key)
 
 
 @cache
@@ -228,7 +241,7 @@ def _new_key(key: str, original: str, target: str) -> tuple[str, str]:
     """What a key of a tune in `original` becomes when the tune goes to `target`: `K:` value, signature."""
     from abctoolkit.transpose import lookup_new_keymode_to_transpose
 
-    return lookup_new_keymode_to_transpose(key, original, target)
+    return _ask(lookup_new_keymode_to_transpose, key, original, target)
 
 
 @cache
@@ -236,7 +249,7 @@ def _note(sounding: str, original: str, target: str) -> tuple[str, str, str]:
     """A note with its accidental in the target key: the whole, the accidental, the pitch without it."""
     from abctoolkit.transpose import transpose_a_note
 
-    note = transpose_a_note(sounding, original, target)
+    note = _ask(transpose_a_note, sounding, original, target)
     accidental, pitch = _spelling(note)
     return note, accidental, pitch
 
@@ -245,7 +258,7 @@ def _note(sounding: str, original: str, target: str) -> tuple[str, str, str]:
 def _chord_root(root: str, original: str, target: str) -> str:
     from abctoolkit.transpose import transpose_a_chordnote
 
-    return transpose_a_chordnote(root, original, target)
+    return _ask(transpose_a_chordnote, root, original, target)
 
 
 @cache
@@ -253,4 +266,4 @@ def _in_key(signature: str, pitch: str) -> str:
     """The accidental (`_`, `=` or `^`) that a key signature gives a pitch."""
     from abctoolkit.transpose import Key_accidental_dict
 
-    return Key_accidental_dict[signature][pitch[0].upper()]
+    return _ask(lambda: Key_accidental_dict[signature][pitch[0].upper()])
