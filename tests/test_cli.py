@@ -95,7 +95,7 @@ def test_list_prompts(capsys, tiny):
         ([*BACH, "--temperature", "-1"], "temperature"),
         ([*BACH, "--seed", "-1"], "seed -1"),
         ([*BACH, "-c", "nowhere.pth"], "nowhere.pth: no such file"),
-        (["--prefix", "nowhere.abc"], "nowhere.abc: cannot be read"),
+        (["--prefix", "nowhere.abc"], "nowhere.abc: cannot read"),
         ([*BACH, "--out", "/dev/null/out"], "/dev/null/out"),
     ],
 )

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from notagen_jax.checkpoints.training import METRIC, MODEL_FILE, PARAMS_ITEM, STEPS_FOLDER
-from notagen_jax.config import SIZES, ModelConfig
+from notagen_jax.config import SIZES, ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from train.step import TrainState
@@ -28,7 +28,7 @@ def model_of_run(run: Path) -> ModelConfig | None:
     """The model of a run that has checkpoints to go on from, else None."""
     if not any(path.name.isdecimal() for path in (run / STEPS_FOLDER).glob("*")):
         return None
-    return ModelConfig.from_json((run / MODEL_FILE).read_text(encoding="utf-8"), str(run / MODEL_FILE))
+    return read_config(run / MODEL_FILE)
 
 
 class RunCheckpoints:
@@ -43,7 +43,7 @@ class RunCheckpoints:
         self._data = data
         description = run / MODEL_FILE
         if description.is_file():
-            before = ModelConfig.from_json(description.read_text(encoding="utf-8"), str(description))
+            before = read_config(description)
             changed = [name for name in SIZES if getattr(before, name) != getattr(model, name)]
             if changed:
                 raise NotaGenError(

@@ -11,13 +11,13 @@ import tyro
 
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.labels import PROMPTS, Prompt, nearest
 from notagen_jax.notation import FORMATS, render_piece
 from notagen_jax.sampling import Progress, Sample, SamplingInterrupted, SamplingSettings, generate
-from notagen_jax.textfile import read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ def starting_text(options: Generate, checkpoint: Checkpoint) -> tuple[str, str |
     if options.prefix is not None:
         if any(labels):
             raise NotaGenError("--prefix goes without --period, --composer and --instrumentation")
-        return read_text(options.prefix), options.prefix.stem, options.prefix.stem
+        return read_tune(options.prefix), options.prefix.stem, options.prefix.stem
     missing = [
         f"--{name}"
         for name, label in zip(("period", "composer", "instrumentation"), labels, strict=True)

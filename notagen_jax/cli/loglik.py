@@ -12,12 +12,12 @@ import tyro
 
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE
 from notagen_jax.errors import NotaGenError
 from notagen_jax.losses import nll_sum
 from notagen_jax.patches import encode_training
-from notagen_jax.textfile import read_text
 
 BUCKET = 128
 """Lengths are padded to multiples of this, so that few programs are compiled."""
@@ -47,7 +47,7 @@ def run(options: LogLik) -> int:
     failed = 0
     for path in options.files:
         try:
-            text = read_text(path)
+            text = read_tune(path)
             try:
                 result = score(checkpoint, text)
             except NotaGenError as error:

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 import tyro
 
+from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.errors import NotaGenError
 from notagen_jax.notation import Rendered, render_piece
 from notagen_jax.notation.render import output_names
-from notagen_jax.textfile import read_text
 
 Format = Literal["abc", "xml", "midi", "svg", "pdf"]
 
@@ -80,7 +80,7 @@ def _read(path: Path) -> str:
         from notagen_jax.score.piece import read_piece
 
         return read_piece(path).interleaved
-    text = read_text(path)
+    text = read_tune(path)
     if "[V:" in text or "[r:" in text:
         return text
     if re.search(r"^K:", text, re.MULTILINE) is None:
