@@ -19,8 +19,8 @@ from notagen_jax.model import CharDecoder, NotaGen, PatchDecoder, causal_mask, i
 from notagen_jax.sampling import decode
 
 CONFIG = ModelConfig(64, 2, 1, 8, dropout=0.0, attention_dropout=0.0)
-PATCHES = np.random.default_rng(0).integers(3, 127, (2, 7, 16)).astype(np.uint8)
-SEGMENTS = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0]], np.int32)
+PATCHES: Any = np.random.default_rng(0).integers(3, 127, (2, 7, 16)).astype(np.uint8)
+SEGMENTS: Any = np.array([[1, 1, 1, 2, 2, 2, 2], [1, 1, 1, 1, 1, 0, 0]], np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -113,25 +113,41 @@ def test_remat_recomputes_and_gives_the_same_gradients(params: Any):
         assert np.abs(gradient - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("setting", ["dropout", "attention_dropout"])
-def test_each_dropout_acts_with_a_key_and_only_then(params: Any, setting: str):
-    config = CONFIG.replace(**{setting: 0.5})
+@pytest.mark.parametrize(
+    ("rates", "places"),
+    [
+        ({"dropout": 0.5}, 6),  # in each decoder: the embeddings and a block's two residuals
+        ({"attention_dropout": 0.5}, 2),
+    ],
+    ids=["dropout", "attention_dropout"],
+)
+def test_each_dropout_acts_with_a_key_and_only_then(params: Any, rates: dict[str, float], places: int):
+    config = CONFIG.replace(**rates)
     assert program(config) == program(CONFIG)
     loss = jax.jit(lambda key: nll(config, params, PATCHES, dropout_key=key))
+    assert draws(jax.make_jaxpr(loss)(jax.random.key(0)).jaxpr) == places
     first, again, second = (float(loss(jax.random.key(seed))) for seed in (1, 1, 2))
     assert first == again
     assert abs(first - second) > 1e-3 * first
 
 
 def test_rates_of_zero_draw_nothing():
-    key = jax.random.key(0)
-    assert "random_bits" not in str(jax.make_jaxpr(loss_and_grad(CONFIG, key))(shapes_of(CONFIG)))
+    traced = jax.make_jaxpr(loss_and_grad(CONFIG, jax.random.key(0)))(shapes_of(CONFIG))
+    assert draws(traced.jaxpr) == 0
+
+
+def draws(jaxpr: Any) -> int:
+    """How often a program and the programs inside it draw random bits."""
+    count = 0
+    for equation in jaxpr.eqns:
+        count += equation.primitive.name == "random_bits"
+        inner = (getattr(value, "jaxpr", value) for value in equation.params.values())
+        count += sum(draws(value) for value in inner if hasattr(value, "eqns"))
+    return count
 
 
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one piece", "packed pieces"])
-def test_cudnn_attention_serves_the_patch_level(
-    params: Any, monkeypatch: pytest.MonkeyPatch, segments: np.ndarray | None
-):
+def test_cudnn_attention_serves_the_patch_level(params: Any, monkeypatch: pytest.MonkeyPatch, segments: Any):
     calls = []
     attention = jax.nn.dot_product_attention
 
@@ -186,12 +202,17 @@ def test_embeddings_are_rows_and_not_one_hot_products(params: Any):
     expected = one_hot @ np.float64(patch["table"]) + patch["bias"] + patch["wpe"][positions]
     np.testing.assert_allclose(embed(patch), expected, atol=1e-5)
     # Its gradient too: nothing but the table itself has a side of 2048 or 128.
-    square_sum = jax.grad(lambda p: (PatchDecoder(CONFIG).apply({"params": p}, PATCHES) ** 2).sum())
-    assert wide(jax.jit(square_sum).lower(patch).as_text()) == {"2048x64xf32"}
-    embed_chars = jax.grad(
-        lambda p: (CharDecoder(CONFIG).apply({"params": p}, PATCHES, method="embed") ** 2).sum()
-    )
-    assert wide(jax.jit(embed_chars).lower(char).as_text()) == {"128x64xf32"}
+    assert wide(gradient_program(PatchDecoder(CONFIG), patch, "__call__")) == {"2048x64xf32"}
+    assert wide(gradient_program(CharDecoder(CONFIG), char, "embed")) == {"128x64xf32"}
+
+
+def gradient_program(module: Any, params: Any, method: str) -> str:
+    """The text of a gradient through one method of patches."""
+
+    def total(params: Any) -> jax.Array:
+        return jnp.square(module.apply({"params": params}, PATCHES, method=method)).sum()
+
+    return jax.jit(jax.grad(total)).lower(params).as_text()
 
 
 def wide(text: str) -> set[str]:
