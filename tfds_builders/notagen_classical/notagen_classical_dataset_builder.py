@@ -18,7 +18,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.score.batch import SECONDS_A_PIECE, Refused, run_isolated
 from notagen_jax.score.piece import read_piece
 from notagen_jax.score.refusal import ScoreError
-from notagen_jax.score.transpose import KEYS
+from notagen_jax.score.spelling import KEYS
 from tfds_builders.notagen_classical.folder_works import folder_works
 from tfds_builders.notagen_classical.music21_works import music21_works
 from tfds_builders.notagen_classical.works import Listing, Work, split_works
