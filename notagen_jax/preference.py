@@ -58,21 +58,23 @@ def closest_pieces(features: np.ndarray, ground_truth: np.ndarray) -> list[Close
     return [Closest(int(index), float(row[index])) for row, index in zip(table, nearest, strict=True)]
 
 
-def alignment_fault(validity: Validity) -> str | None:
-    """Why a piece's voices are not aligned (bar lengths, bar lines, bar counts); None when they are."""
-    if validity.aligned:
-        return None
-    if validity.misaligned:
-        first = validity.misaligned[0].bar
-        return (
-            f"voices not aligned: {len(validity.misaligned)} of {validity.bars} bars differ in length, "
-            f"first bar {first}"
-        )
-    if validity.bar_line_disagreements:
-        return f"voices not aligned: their bar lines differ, first in bar {validity.bar_line_disagreements[0]}"
+def alignment_fault(validity: Validity, tolerance: float = 0.0) -> str | None:
+    """Why a piece's voices are not aligned (bar lengths, bar lines, bar counts); None when they are.
+
+    `tolerance` is the share of bars, 0 … 1, that may be amiss; the paper's filter has none.
+    """
     if not validity.bars:
         return "voices not aligned: there are no bars"
-    return "voices not aligned: they have unequal numbers of bars"
+    if len(set(validity.bar_counts.values())) > 1:
+        return "voices not aligned: they have unequal numbers of bars"
+    lengths = {bar.bar for bar in validity.misaligned}
+    amiss = lengths | set(validity.bar_line_disagreements)
+    if len(amiss) <= tolerance * validity.bars:
+        return None
+    what = "length" if lengths else "bar lines"
+    return (
+        f"voices not aligned: {len(amiss)} of {validity.bars} bars differ in {what}, first bar {min(amiss)}"
+    )
 
 
 def scattered_staves(interleaved: str) -> str | None:
