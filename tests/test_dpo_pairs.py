@@ -78,7 +78,8 @@ def test_batches_are_a_function_of_seed_and_step():
             np.testing.assert_array_equal(array, expected[name])
     assert loader().drawn(0) != loader().drawn(1)
     assert loader(seed=1).drawn(0) != loader().drawn(0)
-    assert loader().names(3) == [PIECES[i].prompt + ": " + PIECES[i].name for p in loader().drawn(3) for i in p]
+    indices = [index for pair in loader().drawn(3) for index in pair]
+    assert loader().names(3) == [f"{PIECES[index].prompt}: {PIECES[index].name}" for index in indices]
 
 
 def test_processes_share_the_rows_of_the_global_batch():

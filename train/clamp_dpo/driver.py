@@ -1,18 +1,17 @@
 """K iterations of CLaMP-DPO, each stage a whole file: done stages are skipped, a killed run goes on.
 
-    RUN/settings.json                  what the run was started with
-    RUN/prompts.json                   prompts with their counts of ground truth; why some are left out
-    RUN/ground_truth.safetensors       features of the ground truth
-    RUN/evaluation/K/                  samples of the policy after K iterations, for nothing but judging it
-        samples.jsonl features.safetensors pieces.jsonl metrics.json
-    RUN/iteration-K/                   from the policy K−1 to the policy K
-        samples.jsonl features.safetensors candidates.jsonl preferences.jsonl
-        dpo/                           the training run, with reference.json
-        policy/                        the policy K, a converted checkpoint
-    RUN/report.json, RUN/report.md     counts and scores so far
+RUN/settings.json                  what the run was started with
+RUN/prompts.json                   prompts with their counts of ground truth; why some are left out
+RUN/ground_truth.safetensors       features of the ground truth
+RUN/evaluation/K/                  samples of the policy after K iterations, for nothing but judging it
+    samples.jsonl features.safetensors pieces.jsonl metrics.json
+RUN/iteration-K/                   from the policy K−1 to the policy K
+    samples.jsonl features.safetensors candidates.jsonl preferences.jsonl
+    dpo/                           the training run, with reference.json
+    policy/                        the policy K, a converted checkpoint
+RUN/report.json, RUN/report.md     counts and scores so far
 """
 
-import dataclasses
 import functools
 import json
 import sys
@@ -208,7 +207,8 @@ def check_settings(config: ClampDPOConfig) -> None:
         before = json.loads(read_text(path, "choose another --run folder"))
     except ValueError as error:
         raise NotaGenError(f"{path}: not a JSON file ({error}); choose another --run folder") from error
-    changed = sorted(name for name in settings.keys() | before.keys() if settings.get(name) != before.get(name))
+    names = settings.keys() | before.keys()
+    changed = sorted(name for name in names if settings.get(name) != before.get(name))
     if changed:
         raise NotaGenError(
             f"{config.run}: this run was started with another {', '.join(changed)} ({SETTINGS_FILE} tells "

@@ -82,18 +82,16 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         "## Selections",
         "",
-        "| iteration | prompt | samples | scored | chosen | rejected | filtered | misaligned | staves | copied |",
+        "| iteration | prompt | samples | scored | chosen | rejected | filtered "
+        "| fail alignment | fail staves | plagiarism |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    columns = ("samples", "scored", "chosen", "rejected", "filtered")
     for iteration in found["iterations"]:
-        rows = {"all": iteration["selection"], **iteration["prompts"]}
-        for prompt, row in rows.items():
-            failing = row["failing"]
-            lines.append(
-                f"| {iteration['iteration']} | {prompt} | {row['samples']} | {row['scored']} | {row['chosen']} | "
-                f"{row['rejected']} | {row['filtered']} | {failing['alignment']} | {failing['staves']} | "
-                f"{failing['plagiarism']} |"
-            )
+        for prompt, row in {"all": iteration["selection"], **iteration["prompts"]}.items():
+            cells = [iteration["iteration"], prompt, *(row[column] for column in columns)]
+            cells += row["failing"].values()
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
