@@ -31,7 +31,7 @@ from train.clamp_dpo import evaluation, report, selection
 from train.clamp_dpo.config import ClampDPOConfig, pinned
 from train.clamp_dpo.features import Judge, features_of
 from train.clamp_dpo.ground_truth import Account, choose_styles, read_styles
-from train.clamp_dpo.samples import Drawn, Purpose, draw, requests
+from train.clamp_dpo.samples import Drawn, Purpose, draw, piece_seed, requests
 from train.clamp_dpo.selection import GroundTruth, Heard, hear
 from train.dpo.preferences import read_preferences, write_preferences
 from train.dpo.stage import train_on_preferences
@@ -149,8 +149,10 @@ class Driver:
         folder = self.iteration(k)
         before = self.policy(k - 1)
         preferences = read_preferences(folder / "preferences.jsonl")
+        # Another seed each time: the iterations are not to draw the same places of their pairs.
+        seed = piece_seed(self.config.seed, "training", k, "", 0) % 2**31
         finished = train_on_preferences(
-            self.config.training(folder / "dpo", k), before, preferences, self._saying(f"iteration {k}, DPO")
+            self.config.dpo, folder / "dpo", seed, before, preferences, self._saying(f"iteration {k}, DPO")
         )
         if finished is None:
             raise Stopped(f"iteration {k}, DPO")

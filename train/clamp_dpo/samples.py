@@ -20,7 +20,7 @@ SAMPLES_FILE = "samples.jsonl"
 PARTIAL_FOLDER = "samples.partial"
 _REMEDY = "delete it, and the same command draws it again"
 
-Purpose = Literal["selection", "evaluation"]
+Purpose = Literal["selection", "evaluation", "training"]
 
 
 @dataclasses.dataclass(frozen=True)
