@@ -19,7 +19,7 @@ CONFIG = ClampDPOConfig(
     samples=100,
     sampling=SamplingConfig(batch=64),
     dpo=DPOConfig(
-        model=PRESETS["large"].replace(dropout=0.0, attention_dropout=0.0, remat=True),
+        model=PRESETS["large"].replace(dropout=0.0, attention_dropout=0.0, dtype="bfloat16", remat=True),
         beta=0.1,
         lam=10.0,
         pairs=1,
