@@ -242,6 +242,37 @@ class Loader:
             epoch, batch = epoch + 1, 0
 
 
+class StepBatches:
+    """A loader's batches by step: the epochs one after the other."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self.fingerprint = loader.fingerprint
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Epoch and batch in it of a step."""
+        epoch, rows = 0, self._loader.config.rows
+        while step >= (size := -(-len(self._loader.plan(epoch)) // rows)):
+            epoch, step = epoch + 1, step - size
+        return epoch, step
+
+    def batches(self, step: int, process: int = 0, processes: int = 1) -> Iterator[dict[str, np.ndarray]]:
+        """The batch of update `step` and all after it: this process's contiguous share of their rows."""
+        share = self._loader.config.rows // processes
+        for batch, _ in self._loader.batches(*self._place(step)):
+            yield {name: array[process * share :][:share] for name, array in batch.items()}
+
+    def names(self, step: int) -> list[str]:
+        """The pieces in the batch of update `step`."""
+        epoch, batch = self._place(step)
+        rows = self._loader.config.rows
+        return [
+            f"{self._loader.corpora[item.corpus].name}, piece {item.piece} in {KEYS[item.key]}"
+            for items in self._loader.plan(epoch)[batch * rows :][:rows]
+            for item in items
+        ]
+
+
 def held_out_batches(corpus: Corpus, config: DataConfig, most_rows: int) -> list[dict[str, np.ndarray]]:
     """The held-out pieces of a corpus in their own keys, cut at the head, the same at every call."""
     settings = dataclasses.replace(config, keys="original", sources=(), weights=())
