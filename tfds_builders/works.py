@@ -2,12 +2,13 @@
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from unidecode import unidecode
 
-from notagen_jax.labels import Prompt
+from notagen_jax.score import Score
 
 VALIDATION_SHARE = 0.05
 
@@ -20,29 +21,36 @@ _CATALOGUES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
-    """One score file: a stable `name`, its `prompt`, and `work`, the key that all its encodings share."""
+    """One score to build from."""
 
     name: str
-    path: Path
-    prompt: Prompt
+    """Stable and unique: the file's path in its collection, with `:tune` where the file holds several."""
+    score: Score
     work: str
+    """The key that all encodings of one work share; they stand on one side of the split."""
+    composer: str = ""
+    period: str = ""
+    instrumentation: str = ""
+    """Labels, '' where the source does not say."""
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.score)
 
 
 @dataclass
 class Listing:
-    """What a source of scores offers: the labelled works, and the files left out by reason."""
+    """What a source offers: the works, the scores left out by reason, and what is no score at all."""
 
     works: list[Work] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    other_files: Counter[str] = field(default_factory=Counter)
+    """Files that are no scores, by suffix."""
 
-    def leave_out(self, reason: str, file: str) -> None:
-        """Note a file that is no work of this data set."""
-        self.left_out.setdefault(reason, []).append(file)
+    def leave_out(self, reason: str, name: str) -> None:
+        """Note a score that is not of this data set."""
+        self.left_out.setdefault(reason, []).append(name)
 
 
 def work_key(composer: str, title: str) -> str:
@@ -51,7 +59,7 @@ def work_key(composer: str, title: str) -> str:
     The composer with the catalogue or opus number in the title, or, without one, with the title's
     letters and digits: `"String Quartet No.1, Op.18 No.1"` and `"opus18no1"` have the same key.
     """
-    composer, title = unidecode(composer).lower(), unidecode(title).lower()
+    composer, title = unidecode(composer).lower(), unidecode(title).lower().replace("'", "")
     for catalogue in _CATALOGUES:
         number = catalogue.search(title)
         if number is not None:
@@ -59,20 +67,17 @@ def work_key(composer: str, title: str) -> str:
     return f"{composer}/{' '.join(re.findall('[a-z0-9]+', title))}"
 
 
-def split_works(works: list[Work]) -> dict[str, list[Work]]:
-    """Divide works into train and validation by a hash of their work keys alone.
+def held_out_keys(keys: Iterable[str]) -> set[str]:
+    """The work keys of the validation split, chosen by a hash of each key alone.
 
     So a work stays on its side when the corpus grows, and all its encodings are on one side. Where
     no key falls into the validation share, the one with the smallest hash does (unless it is the only one).
     """
-    keys = {work.work for work in works}
-    validation = {key for key in keys if _place(key) < VALIDATION_SHARE}
-    if not validation and len(keys) > 1:
-        validation = {min(keys, key=_place)}
-    return {
-        "train": [work for work in works if work.work not in validation],
-        "validation": [work for work in works if work.work in validation],
-    }
+    keys = set(keys)
+    held_out = {key for key in keys if _place(key) < VALIDATION_SHARE}
+    if not held_out and len(keys) > 1:
+        held_out = {min(keys, key=_place)}
+    return held_out
 
 
 def _place(key: str) -> float:
