@@ -98,7 +98,7 @@ def _kept(work: Work, entry: Entry, rules: Rules, account: Account) -> Kept | No
         return None
     if not rules.labelled:
         return Kept(work.name, "", "", "", entry)
-    instrumentation = work.instrumentation or converted.instrumentation
+    instrumentation = work.instrumentation(converted.instrumentation)
     if not instrumentation:
         account.drop("no instrumentation is given, and none follows from the parts", work.name)
         return None

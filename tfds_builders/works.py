@@ -32,8 +32,16 @@ class Work:
     """The key that all encodings of one work share; they stand on one side of the split."""
     composer: str = ""
     period: str = ""
-    instrumentation: str = ""
     """Labels, '' where the source does not say."""
+    instrumentations: tuple[str, ...] = ()
+    """The labels that the source allows: the one that follows from the parts if it is among them, else
+    the first. One label is what the source says; none leaves it to the parts."""
+
+    def instrumentation(self, from_parts: str) -> str:
+        """The label, given the one that follows from the parts ('' if none does); '' where there is none."""
+        if from_parts in self.instrumentations or not self.instrumentations:
+            return from_parts
+        return self.instrumentations[0]
 
     def __str__(self) -> str:
         return str(self.score)

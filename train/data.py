@@ -76,7 +76,7 @@ class Loader:
         digest = hashlib.sha256(repr((settings, self.seed)).encode())
         for corpus in self.corpora:
             digest.update(f"{corpus.name} {len(corpus)}".encode())
-            digest.update(memoryview(np.ascontiguousarray(corpus.index).view(np.uint8)))
+            digest.update(corpus.index.tobytes())
         return digest.hexdigest()[:16]
 
     def row_items(self, number: int) -> list[Item]:

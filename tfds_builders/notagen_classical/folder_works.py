@@ -85,8 +85,9 @@ def _works(folder: Path, file: str, row: dict[str, str]) -> Iterable[Work]:
     if instrumentation and instrumentation not in INSTRUMENTATIONS:
         raise NotaGenError(f"the instrumentation is none of {', '.join(INSTRUMENTATIONS)}")
     title = (row.get("title") or "").strip() or file
+    given = (instrumentation,) if instrumentation else ()
     return [
-        Work(name, score, work_key(composer, f"{title} {score.tune}"), composer, period, instrumentation)
+        Work(name, score, work_key(composer, f"{title} {score.tune}"), composer, period, given)
         for name, score in named_scores(file, path)
     ]
 

@@ -31,9 +31,9 @@ def music21_works(corpus: Path | None = None) -> Listing:
         period = period_of(*composer)
         if period is None:
             raise NotaGenError(f"{composer.label} belongs to none of the three periods")
-        instrumentation = next((label for pattern, label in _INSTRUMENTATIONS if re.match(pattern, file)), "")
+        given = next(((label,) for pattern, label in _INSTRUMENTATIONS if re.match(pattern, file)), ())
         listing.works += [
-            Work(found.name, found.score, found.work, composer.label, period, instrumentation)
+            Work(found.name, found.score, found.work, composer.label, period, given)
             for found in corpus_scores(file, path)
         ]
     return listing

@@ -1,15 +1,20 @@
 """The OpenScore Lieder and String Quartets (CC0), as their repositories or an index lay them out.
 
 A repository keeps `scores/COMPOSER/SET/SONG/lcID.mxl` (songs) or `scores/COMPOSER/WORK/sqID.mxl`
-(quartets) and `data/composers.tsv` with the composers' years. An index is a folder with `index.tsv`
-(path, composer, born, died, instrumentation, title) beside the scores. A score has the same name,
-`lieder/lcID.mxl` or `quartets/sqID.mxl`, in either.
+(quartets), with the composers' years in `data/composers.tsv` and titles in `data/scores.tsv`. An index
+is a folder with `index.tsv` (path, composer, born, died, instrumentation, title) beside the scores. A
+score has the same name, `lieder/lcID.mxl` or `quartets/sqID.mxl`, in either.
 """
 
 import re
+import tempfile
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import tensorflow_datasets as tfds
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.labels import period_of
@@ -28,6 +33,7 @@ ARCHIVES = {
 
 INDEX = "index.tsv"
 _COMPOSERS = Path("data", "composers.tsv")
+_SCORES = Path("data", "scores.tsv")
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,13 @@ class _Collection:
     """What a repository's score files are, told by the letters before their number."""
 
     name: str
-    instrumentation: str
+    instrumentations: tuple[str, ...]
 
 
-_COLLECTIONS = {"lc": _Collection("lieder", "Art Song"), "sq": _Collection("quartets", "Chamber")}
+_COLLECTIONS = {
+    "lc": _Collection("lieder", ("Art Song", "Choral")),  # some songs are for choir
+    "sq": _Collection("quartets", ("Chamber",)),
+}
 
 
 def openscore_works(source: str | Path, dl_manager: Any) -> Listing:
@@ -48,9 +57,7 @@ def openscore_works(source: str | Path, dl_manager: Any) -> Listing:
     Raises `NotaGenError` when the folder holds neither.
     """
     if not source:
-        fetched = dl_manager.download_and_extract(ARCHIVES)
-        folders = [Path(folder) for folder in fetched.values()]
-        where = "the downloaded archives hold"
+        folders, where = _fetched(dl_manager), "the downloaded archives hold"
     else:
         folders, where = [Path(source)], f"{source} holds"
         if (folders[0] / INDEX).is_file():
@@ -69,11 +76,48 @@ def openscore_works(source: str | Path, dl_manager: Any) -> Listing:
     return listing
 
 
+def _fetched(dl_manager: Any) -> list[Path]:
+    """The folders of the archives' scores and tables. Raises `NotaGenError` when they cannot be had.
+
+    TFDS fetches and keeps them; its own unpacking would need TensorFlow.
+    """
+    try:
+        archives = dl_manager.download(ARCHIVES)
+    except (OSError, tfds.download.DownloadError) as error:
+        raise NotaGenError(
+            f"cannot fetch {' and '.join(ARCHIVES.values())} ({error}); clone the repositories and give "
+            "the folder that holds them as --source"
+        ) from error
+    return [_unpacked(Path(archive)) for archive in archives.values()]
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder of an archive's scores and tables, beside the archive; whole once it exists."""
+    folder = archive.parent / f"{archive.name}.unpacked"
+    if folder.is_dir():
+        return folder
+    with tempfile.TemporaryDirectory(dir=archive.parent) as temporary:
+        target = Path(temporary, "content")
+        try:
+            with zipfile.ZipFile(archive) as content:
+                names = [name for name in content.namelist() if name.endswith((".mxl", ".tsv"))]
+                content.extractall(target, names)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise NotaGenError(
+                f"{archive}: not a whole archive ({error}); delete it and start again"
+            ) from error
+        target.rename(folder)
+    return folder
+
+
 def _add_repository(repository: Path, listing: Listing) -> None:
     years = {
-        row["path"]: (row["born"], row["died"])
+        row["path"]: {"born": row["born"], "died": row["died"]}
         for row in read_rows(repository / _COMPOSERS, ("path", "born", "died"), "\t")
     }
+    table = repository / _SCORES
+    songs = read_rows(table, ("path", "name"), "\t") if table.is_file() else []
+    titles = {row["path"]: row["name"] for row in songs}
     tree = read_tree(repository / "scores")
     listing.other_files.update(tree.other_files)
     for file, path in tree.scores.items():
@@ -81,17 +125,14 @@ def _add_repository(repository: Path, listing: Listing) -> None:
         if collection is None or path.suffix.lower() not in MUSICXML_SUFFIXES:
             listing.leave_out("not a score of the collection", file)
             continue
-        folder, *sets = Path(file).parent.parts
+        place = Path(file).parent
+        folder, *sets = place.parts
         # Songs stand in sets, numbered; the song is the work. A quartet's folder is the work.
-        title = re.sub(r"^\d+[a-z]?_", "", sets[-1]) if sets else path.stem
-        born, died = years.get(folder, ("", ""))
-        _add(listing, f"{collection.name}/{path.name}", path, {
-            "composer": folder,
-            "born": born,
-            "died": died,
-            "instrumentation": collection.instrumentation,
-            "title": title.replace("_", " "),
-        })  # fmt: skip
+        named = re.sub(r"^\d+[a-z]?_", "", sets[-1]).replace("_", " ") if sets else path.stem
+        title = titles.get(place.as_posix(), named)
+        composer = {"composer": folder, **years.get(folder, {})}
+        name = f"{collection.name}/{path.name}"
+        _add(listing, name, path, composer, title, collection.instrumentations)
 
 
 def _indexed(folder: Path) -> Listing:
@@ -104,7 +145,7 @@ def _indexed(folder: Path) -> Listing:
         elif not (folder / file).is_file():
             listing.leave_out("the file is missing", file)
         else:
-            _add(listing, file, folder / file, row)
+            _add(listing, file, folder / file, row, row.get("title") or file, (row["instrumentation"],))
         named.add(file)
     tree = read_tree(folder)
     listing.other_files = tree.other_files
@@ -114,15 +155,21 @@ def _indexed(folder: Path) -> Listing:
     return listing
 
 
-def _add(listing: Listing, name: str, path: Path, row: dict[str, str]) -> None:
-    """Add a work with its labels, or leave it out for what is wrong with them."""
+def _add(
+    listing: Listing,
+    name: str,
+    path: Path,
+    composer: dict[str, str],
+    title: str,
+    instrumentations: tuple[str, ...],
+) -> None:
+    """Add a work of a composer (composer, born, died), or leave it out for what is wrong with that."""
     try:
-        composer = composer_label(row["composer"])
-        period = period_of(composer, year(row["born"]), year(row["died"]))
+        label = composer_label(composer["composer"])
+        period = period_of(label, year(composer.get("born")), year(composer.get("died")))
         if period is None:
             raise NotaGenError("no period follows from the composer's years")
     except NotaGenError as error:
         listing.leave_out(str(error), name)
         return
-    work = work_key(composer, row.get("title") or name)
-    listing.works.append(Work(name, Score(path), work, composer, period, row["instrumentation"]))
+    listing.works.append(Work(name, Score(path), work_key(label, title), label, period, instrumentations))
