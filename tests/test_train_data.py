@@ -148,7 +148,9 @@ def test_index_file(tmp_path):
     assert isinstance(mapped.index, np.memmap)
     np.testing.assert_array_equal(mapped.index, pieces.index)
     assert pieces.index["patches"][2, 5] == len(encode_training(body(2, 5)))
-    assert pieces.index["prompt"][0] == len(encode_training(PROMPT + body(0, 0))) - pieces.index["patches"][0, 0]
+    assert (
+        pieces.index["prompt"][0] == len(encode_training(PROMPT + body(0, 0))) - pieces.index["patches"][0, 0]
+    )
     assert prompt_patches("", "", "") == 0
     assert "index" not in pickle.loads(pickle.dumps(mapped)).__dict__
     config = DataConfig(rows=1, length=48)

@@ -49,8 +49,7 @@ class Loader:
         self.seed = seed
         weights = config.weights or (1,) * len(self.corpora)
         room = [
-            np.tile(self._room(corpus), weight)
-            for corpus, weight in zip(self.corpora, weights, strict=True)
+            np.tile(self._room(corpus), weight) for corpus, weight in zip(self.corpora, weights, strict=True)
         ]
         self._ends = np.cumsum([len(part) for part in room])
         self.order = RowOrder(np.concatenate(room), config.length, config.packing, seed)
@@ -77,7 +76,7 @@ class Loader:
         digest = hashlib.sha256(repr((settings, self.seed)).encode())
         for corpus in self.corpora:
             digest.update(f"{corpus.name} {len(corpus)}".encode())
-            digest.update(np.ascontiguousarray(corpus.index).view(np.uint8))
+            digest.update(corpus.index.tobytes())
         return digest.hexdigest()[:16]
 
     def row_items(self, number: int) -> list[Item]:

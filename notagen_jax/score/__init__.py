@@ -4,7 +4,7 @@ from notagen_jax.score.listing import Score, is_score, scores_in
 from notagen_jax.score.piece import Piece, piece_from_abc, read_piece, read_pieces
 from notagen_jax.score.refusal import ScoreError
 from notagen_jax.score.source import SCORE_SUFFIXES
-from notagen_jax.score.transpose import KEYS
+from notagen_jax.score.spelling import KEYS
 
 __all__ = [
     "KEYS",

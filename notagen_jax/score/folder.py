@@ -10,7 +10,7 @@ from pathlib import Path
 from notagen_jax.files import write_atomic
 from notagen_jax.score.listing import Score, tunes_of
 from notagen_jax.score.piece import read_piece
-from notagen_jax.score.transpose import KEYS
+from notagen_jax.score.spelling import KEYS
 
 JOURNAL = "pieces.jsonl"
 MAX_NAME_BYTES = 200

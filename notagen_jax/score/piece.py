@@ -9,7 +9,7 @@ from pathlib import Path
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score.clean import clean_abc
 from notagen_jax.score.convert import abc_to_musicxml, musicxml_to_abc
-from notagen_jax.score.interleave import interleave, reduce_rests, split_voices
+from notagen_jax.score.interleave import interleave, split_voices
 from notagen_jax.score.listing import Score, scores_in, tunes_of
 from notagen_jax.score.refusal import ScoreError
 from notagen_jax.score.source import (
@@ -21,8 +21,9 @@ from notagen_jax.score.source import (
     read_musicxml,
     read_text,
 )
+from notagen_jax.score.spelling import KEYS, major_key
 from notagen_jax.score.through_music21 import kern_to_musicxml, musedata_to_musicxml
-from notagen_jax.score.transpose import KEYS, Transposer, major_key
+from notagen_jax.score.transpose import Transposer
 
 _VOICE_BY_VOICE = re.compile(r"^V:1\s*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -59,7 +60,7 @@ class Piece:
         """Return the rest-reduced text in one of the 15 `KEYS`; raises `ScoreError` where it has none."""
         if key not in KEYS:
             raise NotaGenError(f"{key!r} is not one of the 15 keys {' '.join(KEYS)}")
-        return reduce_rests(split_voices(self._transposer.lines(key)))
+        return self._transposer.reduced(key)
 
     def reduced_all(self) -> dict[str, str]:
         """Return the rest-reduced text in every key, in the order of `KEYS`; raises `ScoreError`."""

@@ -31,7 +31,7 @@ _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, R
 
 
 class _RootFound(Exception):
-    """Ends the scan of a container once its root file is known."""
+    """Ends the scan of a document once its root element, or a container's root file, is known."""
 
 
 def read_musicxml(path: Path) -> bytes:
@@ -39,8 +39,8 @@ def read_musicxml(path: Path) -> bytes:
 
     The root document of an `.mxl` archive is the one that `META-INF/container.xml` names, whatever
     its extension. Raises `ScoreError` when the file cannot be read, is empty, larger than
-    `MAX_SCORE_BYTES` (unzipped), no archive, no well-formed XML, declares entities, or is not a
-    `score-partwise`.
+    `MAX_SCORE_BYTES` (unzipped), no archive, no XML, declares entities, or is not a
+    `score-partwise`. Past its root element the document is not looked at.
     """
     if path.suffix.lower() == ".mxl":
         (data,) = _unzip(path, lambda archive: [_root_member(archive)])
@@ -101,18 +101,23 @@ def _decoded(data: bytes) -> str:
 
 
 def _root_element(data: bytes) -> str:
-    """Name of the root element, after all of the document has been found well formed and free of entities."""
-    parser = expat.ParserCreate()
+    """Name of the root element, after what stands before it has been found free of entities.
+
+    Entities can be declared nowhere else; whether the rest is well formed is for the reader to say.
+    """
     names: list[str] = []
 
     def start(name: str, _: object) -> None:
         names.append(name)
-        parser.StartElementHandler = None
+        raise _RootFound
 
+    parser = expat.ParserCreate()
     parser.EntityDeclHandler = _refuse_entity
     parser.StartElementHandler = start
     try:
         parser.Parse(data, True)
+    except _RootFound:
+        pass
     except expat.ExpatError as error:
         place = f"line {error.lineno}: {expat.ErrorString(error.code)}"
         raise ScoreError("not well-formed XML", place) from error
