@@ -1,22 +1,28 @@
 """The parameters of a training run, opened from its folder.
 
 A run folder holds `model.json` and `checkpoints/STEP/params`, written by an Orbax
-`CheckpointManager` beside the optimizer and the data position, which are not read here.
+`CheckpointManager` beside the optimizer and the data position, which are not read here. Where it also
+holds `adapter.json`, the parameters are adapters.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from notagen_jax.checkpoints.checkpoint import Checkpoint, read_labels
+from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapters, read_adapted
+from notagen_jax.checkpoints.checkpoint import Checkpoint, Labels, read_labels
 from notagen_jax.config import ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
+from notagen_jax.lora import adapter_shapes
 
 MODEL_FILE = "model.json"
 STEPS_FOLDER = "checkpoints"
 PARAMS_ITEM = "params"
+ITEMS = (PARAMS_ITEM, "optimizer", "position")
+"""What every whole checkpoint holds."""
 METRIC = "held_out"
 """The metric, least is best, that a run keeps with a checkpoint saved after an evaluation."""
 
@@ -32,6 +38,27 @@ def run_of(path: Path) -> tuple[Path, str | None] | None:
     return None
 
 
+def trains_adapters(path: Path) -> bool:
+    """Whether `path` names a training run of adapters."""
+    place = run_of(path.absolute())
+    return place is not None and (place[0] / ADAPTER_FILE).is_file()
+
+
+def whole_steps(run: Path) -> list[int]:
+    """The steps of a run whose checkpoints are whole, in order.
+
+    Orbax gives a checkpoint its name when all of it is written; a folder that lost a part since, or
+    was copied halfway, does not count either.
+    """
+    return sorted(
+        int(path.name)
+        for path in (run / STEPS_FOLDER).glob("*")
+        if path.name.isdecimal()
+        and (path / "_CHECKPOINT_METADATA").is_file()
+        and all((path / item).is_dir() for item in ITEMS)
+    )
+
+
 def load_training(
     path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
 ) -> Checkpoint:
@@ -39,18 +66,47 @@ def load_training(
 
     `step` is a step number, "last" (as None) or "best", the least held-out loss;
     without `labelled` the run's labels are not read. Raises `NotaGenError` when the run has no such
-    checkpoint or it cannot be read.
+    checkpoint or it cannot be read, or it trains adapters (see `load_run_adapters`).
     """
-    folder = Path(path).absolute()
-    place = run_of(folder)
+    run, source, labels = _place(path, step, labelled)
+    if (run / ADAPTER_FILE).is_file():
+        raise NotaGenError(f"{run}: a run of adapters, which are parameters only when merged with their base")
+    config = read_config(run / MODEL_FILE)
+    return Checkpoint(config, _restore(source / PARAMS_ITEM, _model_shapes(config)), source, labels)
+
+
+def load_run_adapters(
+    path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
+) -> Adapters:
+    """Load the adapters of a training run that trains adapters; `step` as in `load_training`."""
+    run, source, labels = _place(path, step, labelled)
+    adapted = read_adapted(run / ADAPTER_FILE)
+    shapes = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
+        adapter_shapes(adapted.model, adapted.lora),
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
+    return Adapters(adapted, _restore(source / PARAMS_ITEM, shapes), source, labels)
+
+
+def _place(
+    path: str | os.PathLike[str], step: int | str | None, labelled: bool
+) -> tuple[Path, Path, Labels | None]:
+    """The run folder, the folder of the wanted checkpoint, and the run's labels."""
+    place = run_of(Path(path).absolute())
     if place is None:
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
-    config = read_config(run / MODEL_FILE)
     labels = read_labels(run) if labelled else None
     chosen = _choose(run, named if step is None else step)
-    source = run / STEPS_FOLDER / str(chosen)
-    return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, labels)
+    return run, run / STEPS_FOLDER / str(chosen), labels
+
+
+def _model_shapes(config: ModelConfig) -> Any:
+    """Shapes of the parameters of a model."""
+    from notagen_jax.model import init_params
+
+    return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
 
 
 def _orbax() -> Any:
@@ -74,12 +130,13 @@ def _choose(run: Path, step: int | str | None) -> int:
         best_fn=lambda metrics: metrics[METRIC], best_mode="min", read_only=True
     )
     with ocp.CheckpointManager(folder, options=options) as manager:
-        steps = sorted(manager.all_steps())
+        steps = whole_steps(run)
         if not steps:
             raise NotaGenError(f"{run}: no whole checkpoint yet; train until the first one is saved")
         if step in (None, "last"):
             return steps[-1]
         best = manager.best_step() if step == "best" else None
+        best = best if best in steps else None
     if step == "best":
         if best is None:
             raise NotaGenError(f"{run}: no checkpoint was evaluated, so none is best; use step last")
@@ -91,14 +148,9 @@ def _choose(run: Path, step: int | str | None) -> int:
     )
 
 
-def _restore(folder: Path, config: ModelConfig) -> dict[str, Any]:
-    """The parameter tree in `folder`, read onto the host whatever devices wrote it."""
-    import jax
-
-    from notagen_jax.model import init_params
-
+def _restore(folder: Path, expected: Any) -> dict[str, Any]:
+    """The parameters of these shapes in `folder`, read onto the host whatever devices wrote them."""
     ocp = _orbax()
-    expected = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
