@@ -44,6 +44,11 @@ class Sizes(Protocol):
         """The fields that decide the parameters; a run goes on only with the same."""
         ...
 
+    @property
+    def dtype(self) -> str:
+        """Type of its arithmetic."""
+        ...
+
     def to_json(self) -> str:
         """The configuration as a JSON object."""
         ...

@@ -9,10 +9,8 @@ import tyro
 
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
-from train.config import LoopConfig
-from train.devices import connect
 
-Config = TypeVar("Config", bound=LoopConfig)
+Config = TypeVar("Config")
 
 
 def main(
@@ -23,7 +21,6 @@ def main(
     try:
         config = tyro.extras.overridable_config_cli(experiments, description=description)
         enable_compilation_cache()
-        connect(config.devices)
         train(config)
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from notagen_jax import checkpoints, lora, losses
 from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapted, read_adapted, weights_digest
@@ -14,14 +15,15 @@ from notagen_jax.checkpoints.training import trains_adapters
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
-from notagen_jax.flops import training_flops
+from notagen_jax.flops import train_flops
 from notagen_jax.labels import Prompt
 from notagen_jax.lora import LoraConfig
 from notagen_jax.model import init_params
 from train import loop
 from train.checkpointing import model_of_run
 from train.config import RunConfig
-from train.data import Corpus, Loader, StepBatches, has_held_out, held_out_batches, open_corpus
+from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
+from train.devices import connect
 from train.samples import sampled_pieces
 from train.step import Batch, Loss, LossSums, Params
 
@@ -93,6 +95,7 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     Raises `NotaGenError` when no source is given, a row is longer than the model's window, or a
     source cannot be read.
     """
+    connect(config.devices)
     if not config.data.sources:
         raise NotaGenError("no data: give --data.sources the folders of built data sets")
     frozen: Params = {}
@@ -116,19 +119,20 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
         write_atomic(config.run / LABELS_FILE, labels_json(labels))
     names = [corpus.name for corpus in held_out]
     adapters = config.lora if config.lora.rank else None
+    per_patch = sum(train_flops(model, config.data.length).values())
     stage = loop.Stage(
         config=model,
         params=params,
         frozen=frozen,
         loss=likelihood_loss(model, adapters),
-        train=StepBatches(Loader(corpora, config.data, config.seed)),
+        train=Loader(corpora, config.data, config.seed),
         held_out={
             corpus.name if names.count(corpus.name) == 1 else f"{corpus.name} ({number})": held_out_batches(
                 corpus, config.data, config.evaluate_rows
             )
             for number, corpus in enumerate(held_out, 1)
         },
-        flops=lambda batch: training_flops(model, batch["segments"]).total,
+        flops=lambda batch: per_patch * float(np.count_nonzero(batch["segments"])),
         samples=sampled_pieces(config, model, labels) if config.samples.count else None,
     )
     return loop.run(stage, config)

@@ -93,7 +93,7 @@ def run(stage: Stage, config: LoopConfig) -> dict[str, float]:
     step = int(state.step)
     batches = stage.train.batches(step, devices.process, devices.processes)
 
-    meter = Meter(devices, stage.flops)
+    meter = Meter(devices.processes, stage.flops, stage.config.dtype)
     progress = Progress(config, step, main=devices.process == 0)
     progress.say(_summary(stage, config, devices, step, shapes.params, checkpoints.best))
     held_out: dict[str, float] = {}

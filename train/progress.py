@@ -12,10 +12,10 @@ import jax
 import numpy as np
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.flops import peak_flops
+from notagen_jax.flops import device_peak
 from train import optimizer as optimizers
 from train.config import LoopConfig
-from train.devices import Devices, HostBatch
+from train.devices import HostBatch
 
 
 def clock(seconds: float) -> str:
@@ -27,11 +27,14 @@ def clock(seconds: float) -> str:
 class Meter:
     """Counts the work of this process's updates and the time that they took."""
 
-    def __init__(self, devices: Devices, flops: Callable[[HostBatch], float] | None) -> None:
-        self._processes = devices.processes
+    def __init__(self, processes: int, flops: Callable[[HostBatch], float] | None, dtype: str) -> None:
+        """`flops` counts the arithmetic of an update on a batch, which is done in `dtype`."""
+        self._processes = processes
         self._flops = flops
-        peak = peak_flops(jax.local_devices()[0].device_kind)
-        self._peak = None if peak is None else peak * jax.local_device_count()
+        device, count = jax.local_devices()[0], jax.local_device_count()
+        # A CPU's peak would have to be measured, and other work on it decides what that says.
+        known = flops is not None and device.platform != "cpu"
+        self._peak = device_peak(device, dtype).flops * count if known else None
         self.restart()
 
     def restart(self) -> None:

@@ -5,15 +5,23 @@ of adapters, or the name of the packaged model.
 """
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from notagen_jax.checkpoints.adapters import Adapters, is_adapters_folder, open_adapters
 from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint
 from notagen_jax.checkpoints.directory import is_checkpoint_directory, open_directory, save
-from notagen_jax.checkpoints.names import unstack_params
+from notagen_jax.checkpoints.layout import Layout, unstack
+from notagen_jax.checkpoints.names import NOTAGEN
 from notagen_jax.checkpoints.pth import open_pth
-from notagen_jax.checkpoints.training import load_run_adapters, load_training, run_of, trains_adapters
+from notagen_jax.checkpoints.training import (
+    load_run_adapters,
+    load_training,
+    open_training,
+    run_of,
+    trains_adapters,
+)
 from notagen_jax.errors import NotaGenError
 
 __all__ = [
@@ -24,7 +32,6 @@ __all__ = [
     "load",
     "load_adapters",
     "load_training",
-    "names_packaged",
     "open_stored",
     "save",
 ]
@@ -46,7 +53,7 @@ def load(
     which is `base` where it is no longer where they were trained. Raises `NotaGenError` naming the
     path and the remedy.
     """
-    place = _locate(path)
+    place = locate(path, PACKAGED)
     if _holds_adapters(place):
         return _merged(load_adapters(place, step), base)
     _refuse_base(place, base)
@@ -62,7 +69,7 @@ def load_adapters(
 
     Raises `NotaGenError` when `path` holds none.
     """
-    place = _locate(path)
+    place = locate(path, PACKAGED)
     if is_adapters_folder(place):
         if step is not None:
             raise NotaGenError(
@@ -72,6 +79,72 @@ def load_adapters(
     if not trains_adapters(place):
         raise NotaGenError(f"{place}: holds no adapters; give a folder of them or a run that trains them")
     return load_run_adapters(place, step, labelled)
+
+
+def open_stored(
+    path: str | os.PathLike[str] | None,
+    step: int | str | None = None,
+    mapped: bool = False,
+    labelled: bool = True,
+    layouts: Sequence[Layout] = (NOTAGEN,),
+    packaged: str = PACKAGED,
+    base: str | os.PathLike[str] | None = None,
+) -> StoredCheckpoint:
+    """Open a checkpoint to read its official tensors one at a time; paths as in `load`.
+
+    `mapped` reads the tensors of a directory as mapped pages of its file; without `labelled` its
+    labels are not read; `layouts` are the families of models that are wanted, `packaged` the name of
+    the one that comes with the package. Raises `NotaGenError` as `load`.
+    """
+    place = locate(path, packaged)
+    if _holds_adapters(place):
+        model = _merged(load_adapters(place, step, labelled), base)
+        read = unstack(NOTAGEN.official_tensors(model.config), model.params)
+        return StoredCheckpoint(model.config, read, model.source, model.labels)
+    _refuse_base(place, base)
+    if place.is_dir() and not is_checkpoint_directory(place):
+        return open_training(place, step, labelled, layouts)
+    if step is not None:
+        raise NotaGenError(f"{place}: holds one model, so there is no step {step}; leave the step out")
+    if place.is_dir():
+        return open_directory(place, mapped, labelled, layouts)
+    return open_pth(place, layouts)
+
+
+def names_packaged(path: str | os.PathLike[str] | None, name: str = PACKAGED) -> bool:
+    """Whether `path` (None too) means the packaged model `name`; a file or folder of that name goes first."""
+    return path is None or (str(path) == name and not Path(path).exists())
+
+
+def locate(path: str | os.PathLike[str] | None, name: str) -> Path:
+    """The file or folder that `path` names, None and `name` the packaged model of that name.
+
+    Raises `NotaGenError` when it is none of the known kinds of checkpoint.
+    """
+    place = Path(name if path is None else path)
+    if names_packaged(path, name):
+        packaged = Path(str(resources.files("notagen_jax") / "packaged" / name))
+        if not is_checkpoint_directory(packaged):
+            raise NotaGenError(
+                f"{packaged}: the packaged model is missing; install notagen-jax again, or name a checkpoint"
+            )
+        return packaged
+    if not place.exists():
+        raise NotaGenError(
+            f"{place}: no such file or folder; give an official .pth file, a converted directory, "
+            f"a training run, a folder of adapters, or {name}"
+        )
+    known = is_checkpoint_directory(place) or is_adapters_folder(place)
+    if place.is_dir() and not known and run_of(place.absolute()) is None:
+        weights = sorted(place.glob("*.pth"))
+        hint = f"; name the file in it: {weights[0]}" if weights else ""
+        raise NotaGenError(
+            f"{place}: neither a converted checkpoint (config.json, model.safetensors) "
+            f"nor a training run (model.json) nor adapters (adapter.json, adapters.safetensors){hint}"
+        )
+    if place.suffix == ".safetensors" and is_checkpoint_directory(place.parent):
+        return place.parent
+    return place
 
 
 def _holds_adapters(place: Path) -> bool:
@@ -90,64 +163,3 @@ def _merged(adapters: Adapters, base: str | os.PathLike[str] | None) -> Checkpoi
 def _refuse_base(place: Path, base: str | os.PathLike[str] | None) -> None:
     if base is not None:
         raise NotaGenError(f"{place}: holds a whole model, so it has no base {base}; leave the base out")
-
-
-def open_stored(
-    path: str | os.PathLike[str] | None,
-    step: int | str | None = None,
-    mapped: bool = False,
-    labelled: bool = True,
-    base: str | os.PathLike[str] | None = None,
-) -> StoredCheckpoint:
-    """Open a checkpoint to read its official tensors one at a time; paths as in `load`.
-
-    `mapped` reads the tensors of a directory as mapped pages of its file; without `labelled` its
-    labels are not read. Raises `NotaGenError` as `load`.
-    """
-    place = _locate(path)
-    if _holds_adapters(place):
-        model = _merged(load_adapters(place, step, labelled), base)
-        read = unstack_params(model.config, model.params)
-        return StoredCheckpoint(model.config, read, model.source, model.labels)
-    _refuse_base(place, base)
-    if place.is_dir() and not is_checkpoint_directory(place):
-        run = load_training(place, step, labelled)
-        return StoredCheckpoint(run.config, unstack_params(run.config, run.params), run.source, run.labels)
-    if step is not None:
-        raise NotaGenError(f"{place}: holds one model, so there is no step {step}; leave the step out")
-    if place.is_dir():
-        return open_directory(place, mapped, labelled)
-    return open_pth(place)
-
-
-def names_packaged(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` names the packaged model; a file or folder of that name goes first."""
-    return str(path) == PACKAGED and not Path(path).exists()
-
-
-def _locate(path: str | os.PathLike[str] | None) -> Path:
-    """The file or folder that `path` names; raises `NotaGenError` when it is none of the known kinds."""
-    place = Path(PACKAGED if path is None else path)
-    if path is None or names_packaged(path):
-        packaged = Path(str(resources.files("notagen_jax") / "packaged" / PACKAGED))
-        if not is_checkpoint_directory(packaged):
-            raise NotaGenError(
-                f"{packaged}: the packaged model is missing; install notagen-jax again, or name a checkpoint"
-            )
-        return packaged
-    if not place.exists():
-        raise NotaGenError(
-            f"{place}: no such file or folder; give an official .pth file, a converted directory, "
-            f"a training run, a folder of adapters, or {PACKAGED}"
-        )
-    known = is_checkpoint_directory(place) or is_adapters_folder(place)
-    if place.is_dir() and not known and run_of(place.absolute()) is None:
-        weights = sorted(place.glob("*.pth"))
-        hint = f"; name the file in it: {weights[0]}" if weights else ""
-        raise NotaGenError(
-            f"{place}: neither a converted checkpoint (config.json, model.safetensors) "
-            f"nor a training run (model.json) nor adapters (adapter.json, adapters.safetensors){hint}"
-        )
-    if place.suffix == ".safetensors" and is_checkpoint_directory(place.parent):
-        return place.parent
-    return place

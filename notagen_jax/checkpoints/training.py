@@ -5,17 +5,21 @@ A run folder holds `model.json` and `checkpoints/STEP/params`, written by an Orb
 holds `adapter.json`, the parameters are adapters.
 """
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapters, read_adapted
-from notagen_jax.checkpoints.checkpoint import Checkpoint, Labels, read_labels
-from notagen_jax.config import ModelConfig, read_config
+from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint, read_labels
+from notagen_jax.checkpoints.layout import Layout, tree_shapes, unstack
+from notagen_jax.checkpoints.names import NOTAGEN
+from notagen_jax.config import CONFIG_REMEDY
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 from notagen_jax.lora import adapter_shapes
 
 MODEL_FILE = "model.json"
@@ -68,45 +72,63 @@ def load_training(
     without `labelled` the run's labels are not read. Raises `NotaGenError` when the run has no such
     checkpoint or it cannot be read, or it trains adapters (see `load_run_adapters`).
     """
-    run, source, labels = _place(path, step, labelled)
+    config, params, source, _ = read_run(path, step)
+    return Checkpoint(config, params, source, read_labels(source.parent.parent) if labelled else None)
+
+
+def open_training(
+    path: str | os.PathLike[str],
+    step: int | str | None = None,
+    labelled: bool = True,
+    layouts: Sequence[Layout] = (NOTAGEN,),
+) -> StoredCheckpoint:
+    """Open a training run of any of the families `layouts` as official tensors; else as `load_training`."""
+    config, params, source, layout = read_run(path, step, layouts)
+    labels = read_labels(source.parent.parent) if labelled else None
+    return StoredCheckpoint(config, unstack(layout.official_tensors(config), params), source, labels, layout)
+
+
+def read_run(
+    path: str | os.PathLike[str], step: int | str | None = None, layouts: Sequence[Layout] = (NOTAGEN,)
+) -> tuple[Any, dict[str, Any], Path, Layout]:
+    """Configuration, parameters, step folder and family of a training run; raises as `load_training`."""
+    run, source = _place(path, step)
     if (run / ADAPTER_FILE).is_file():
-        raise NotaGenError(f"{run}: a run of adapters, which are parameters only when merged with their base")
-    config = read_config(run / MODEL_FILE)
-    return Checkpoint(config, _restore(source / PARAMS_ITEM, _model_shapes(config)), source, labels)
+        raise NotaGenError(f"{run}: a run of adapters, which make a model only when merged with their base")
+    text = read_text(run / MODEL_FILE, CONFIG_REMEDY)
+    layout = _family(text, layouts)
+    config = layout.read_config(text, str(run / MODEL_FILE))
+    params = _restore(source / PARAMS_ITEM, tree_shapes(layout.official_tensors(config)))
+    return config, params, source, layout
 
 
 def load_run_adapters(
     path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
 ) -> Adapters:
-    """Load the adapters of a training run that trains adapters; `step` as in `load_training`."""
-    run, source, labels = _place(path, step, labelled)
+    """Load the adapters of a training run that trains adapters; `step` and errors as in `load_training`."""
+    run, source = _place(path, step)
     adapted = read_adapted(run / ADAPTER_FILE)
-    shapes = jax.tree.map(
-        lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
-        adapter_shapes(adapted.model, adapted.lora),
-        is_leaf=lambda node: isinstance(node, tuple),
-    )
-    return Adapters(adapted, _restore(source / PARAMS_ITEM, shapes), source, labels)
+    tree = _restore(source / PARAMS_ITEM, adapter_shapes(adapted.model, adapted.lora))
+    return Adapters(adapted, tree, source, read_labels(run) if labelled else None)
 
 
-def _place(
-    path: str | os.PathLike[str], step: int | str | None, labelled: bool
-) -> tuple[Path, Path, Labels | None]:
-    """The run folder, the folder of the wanted checkpoint, and the run's labels."""
+def _place(path: str | os.PathLike[str], step: int | str | None) -> tuple[Path, Path]:
+    """The run folder and the folder of the wanted checkpoint."""
     place = run_of(Path(path).absolute())
     if place is None:
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
-    labels = read_labels(run) if labelled else None
-    chosen = _choose(run, named if step is None else step)
-    return run, run / STEPS_FOLDER / str(chosen), labels
+    return run, run / STEPS_FOLDER / str(_choose(run, named if step is None else step))
 
 
-def _model_shapes(config: ModelConfig) -> Any:
-    """Shapes of the parameters of a model."""
-    from notagen_jax.model import init_params
-
-    return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+def _family(text: str, layouts: Sequence[Layout]) -> Layout:
+    """The family whose sizes the configuration states; the first one where none fits, for its message."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    known = set(fields) if isinstance(fields, dict) else set()
+    return next((layout for layout in layouts if known.issuperset(layout.sizes)), layouts[0])
 
 
 def _orbax() -> Any:
@@ -148,9 +170,16 @@ def _choose(run: Path, step: int | str | None) -> int:
     )
 
 
-def _restore(folder: Path, expected: Any) -> dict[str, Any]:
-    """The parameters of these shapes in `folder`, read onto the host whatever devices wrote them."""
+def _restore(folder: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+    """The parameter tree of these shapes in `folder`, read onto the host whatever devices wrote it."""
+    import jax
+
     ocp = _orbax()
+    expected = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
+        shapes,
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:

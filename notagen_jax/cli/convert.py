@@ -74,7 +74,7 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
     from notagen_jax.checkpoints.checkpoint import LabelsError
 
     if to_file:  # holds weights only
-        return checkpoints.open_stored(options.source, options.step, True, False, options.base)
+        return checkpoints.open_stored(options.source, options.step, True, False, base=options.base)
     try:
         return checkpoints.open_stored(options.source, options.step, base=options.base)
     except LabelsError as error:
