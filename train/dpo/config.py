@@ -45,8 +45,12 @@ class DPOConfig:
             if getattr(self, name) < 1:
                 raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    def loop(self, model: ModelConfig, run: Path, seed: int) -> RunConfig:
-        """The settings of the training loop for a policy of these sizes."""
+    def loop(self, model: ModelConfig, run: Path) -> RunConfig:
+        """The settings of the training loop for a policy of these sizes.
+
+        Its seed, of dropout alone, is always the same: it is part of the compiled program, which the
+        iterations of CLaMP-DPO share.
+        """
         return RunConfig(
             model=model,
             data=DataConfig(rows=self.pairs, length=model.patch_length),
@@ -54,7 +58,7 @@ class DPOConfig:
             run=run,
             steps=self.steps,
             accumulate=self.accumulate,
-            seed=seed,
+            seed=0,
             log_every=self.log_every,
             evaluate_every=self.steps,
             checkpoint_minutes=self.checkpoint_minutes,

@@ -50,7 +50,8 @@ def train_on_preferences(
 ) -> Any | None:
     """Train the policy in the folder `run`, from `start`, which is the frozen reference too.
 
-    The reference's log-probabilities are kept in `run`. Returns the policy's parameters after the last
+    `seed` decides the pairs and the windows of long pieces. The reference's log-probabilities are kept
+    in `run`. Returns the policy's parameters after the last
     step, float32 numpy arrays, or None when the run was asked to stop before: it has saved, and goes
     on when called again. Raises `NotaGenError` on preferences without a pair or that cannot be
     encoded.
@@ -72,6 +73,6 @@ def train_on_preferences(
         train=pairs,
         held_out={},
     )
-    loop.run(stage, config.loop(model, run, seed))
+    loop.run(stage, config.loop(model, run))
     trained = load_training(run)
     return trained.params if trained.source.name == str(config.steps) else None
