@@ -78,6 +78,11 @@ class ModelConfig:
             )
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The fields that decide the parameters."""
+        return {name: getattr(self, name) for name in SIZES}
+
+    @property
     def heads(self) -> int:
         """Attention heads of every block."""
         return self.hidden_size // HEAD_SIZE

@@ -1,5 +1,6 @@
 """The classical data set: rows, labels, splits, account and card; built without TensorFlow."""
 
+import dataclasses
 import functools
 import http.server
 import json
@@ -81,7 +82,10 @@ def test_the_loader_reads_what_was_built(built):
     corpus = open_corpus(str(built), "train")
     assert isinstance(corpus.index, np.memmap)
     assert corpus.name == "notagen_classical/mine"
-    assert {corpus.label(piece) for piece in range(len(corpus))} <= set(KEPT.values())
+    labels = {corpus.label(piece) for piece in range(len(corpus))}
+    assert labels <= set(KEPT.values())
+    assert corpus.labels() == corpus.prompts == labels
+    assert dataclasses.replace(corpus, prompts=None).labels() == labels
     piece = next(piece for piece in range(len(corpus)) if corpus.piece_name(piece) == "songs/ronde.mxl")
     assert corpus.text(piece, 1, True).startswith("%Romantic\n%Duchambge, Pauline\n%Art Song\n%end\n%%score")
 

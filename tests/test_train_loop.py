@@ -24,6 +24,7 @@ from train import loop
 from train.config import DataConfig, OptimizerConfig, RunConfig
 from train.data import Loader, held_out_batches
 from train.likelihood import likelihood_loss
+from train.step import LossSums
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -52,8 +53,11 @@ class StopAfter:
         self.fingerprint = batches.fingerprint
         self._stop_after = stop_after
 
-    def batches(self, epoch: int = 0, batch: int = 0):
-        for count, item in enumerate(self._batches.batches(epoch, batch), 1):
+    def names(self, step: int) -> list[str]:
+        return self._batches.names(step)
+
+    def batches(self, step: int, process: int = 0, processes: int = 1):
+        for count, item in enumerate(self._batches.batches(step, process, processes), 1):
             if count == self._stop_after:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield item
@@ -63,7 +67,8 @@ def stage(config: RunConfig, stop_after: int = 0, seed: int = 0) -> loop.Stage:
     """The likelihood stage on made-up pieces."""
     train: loop.Batches = Loader([corpus(6)], config.data, config.seed)
     return loop.Stage(
-        model=config.model,
+        config=config.model,
+        frozen={},
         params=init_params(config.model, jax.random.key(seed)),
         loss=likelihood_loss(config.model),
         train=StopAfter(train, stop_after) if stop_after else train,
@@ -114,7 +119,10 @@ def test_best_and_last_checkpoints_are_kept(tmp_path):
 def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
     config = configuration(tmp_path)
     broken = dataclasses.replace(
-        stage(config), loss=lambda params, batch, key: (params["char_decoder"]["wte"].sum() * np.nan, 1.0)
+        stage(config),
+        loss=lambda params, frozen, batch, key: LossSums(
+            params["char_decoder"]["wte"].sum() * np.nan, jax.numpy.ones(()), {}
+        ),
     )
     with pytest.raises(NotaGenError, match="step 1: the loss is nan"):
         loop.run(broken, config)

@@ -77,8 +77,8 @@ def test_accumulated_gradients_equal_the_large_batch():
     params = init_params(TINY, jax.random.key(0))
     batch = jax.tree.map(jnp.asarray, packed_batch(4))
     key = jax.random.key(1)
-    whole = accumulate_gradients(likelihood_loss(TINY), params, batch, key, 1)
-    parts = accumulate_gradients(likelihood_loss(TINY), params, batch, key, 4)
+    whole = accumulate_gradients(likelihood_loss(TINY), params, {}, batch, key, 1)
+    parts = accumulate_gradients(likelihood_loss(TINY), params, {}, batch, key, 4)
     assert relative_error(parts, whole) < 1e-5
 
 
@@ -86,10 +86,10 @@ def test_update_reports_the_token_mean():
     loss = likelihood_loss(TINY)
     params = init_params(TINY, jax.random.key(0))
     batch = packed_batch(2)
-    total, weight = loss(params, batch, None)
+    total, weight, _ = loss(params, {}, batch, None)
     optimizer = optimizers.make(OptimizerConfig(), 10)
     update = make_update(loss, optimizer, seed=0)
-    state, metrics = update(replicate(init_state(params, optimizer)), shard(batch))
+    state, metrics = update(replicate(init_state(params, optimizer)), {}, shard(batch))
     assert float(metrics["loss"]) == pytest.approx(float(total / weight), rel=1e-6)
     assert int(unreplicate(state).step) == 1
 
@@ -98,17 +98,17 @@ def test_nothing_recompiles_after_the_first_step():
     traces = 0
     inner = likelihood_loss(TINY)
 
-    def loss(params, batch, key):
+    def loss(params, frozen, batch, key):
         nonlocal traces
         traces += 1
-        return inner(params, batch, key)
+        return inner(params, frozen, batch, key)
 
     optimizer = optimizers.make(OptimizerConfig(), 10)
     update = make_update(loss, optimizer, seed=0)
     state = replicate(init_state(init_params(TINY, jax.random.key(0)), optimizer))
     counts = []
     for step in range(4):
-        state, _ = update(state, shard(packed_batch(2, seed=step)))
+        state, _ = update(state, {}, shard(packed_batch(2, seed=step)))
         counts.append(traces)
     assert counts[0] == counts[-1]
 
@@ -126,12 +126,12 @@ from train.config import OptimizerConfig
 from train.likelihood import likelihood_loss
 from train.step import init_state, make_update, replicate, shard, unreplicate
 assert jax.local_device_count() == devices
-optimizer = optimizers.make(OptimizerConfig(1e-3, warmup_steps=2, clip=1.0), 10)
+optimizer = optimizers.make(OptimizerConfig(1e-4, warmup_steps=2, clip=1.0), 10)
 update = make_update(likelihood_loss(TINY), optimizer, seed=0)
 state = replicate(init_state(init_params(TINY, jax.random.key(0)), optimizer))
 losses = []
 for step in range(10):
-    state, metrics = update(state, shard(packed_batch(4, seed=step)))
+    state, metrics = update(state, {}, shard(packed_batch(4, seed=step)))
     losses.append(float(metrics["loss"]))
 leaves = jax.tree_util.tree_leaves_with_path(unreplicate(state).params)
 np.savez(sys.argv[2], losses=losses, **{jax.tree_util.keystr(path): leaf for path, leaf in leaves})

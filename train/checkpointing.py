@@ -1,22 +1,46 @@
 """Saving and restoring a run: Orbax checkpoints that hold all a resume needs.
 
 A run folder holds `model.json` (the model's configuration), `labels.json` (the prompts it was
-trained on) and `checkpoints/STEP/{params, optimizer, position, metrics}`. The last two checkpoints
-and the best by held-out loss are kept.
+trained on) and `checkpoints/STEP/{params, optimizer, position, metrics}`. The step says which batch
+comes next; `position` holds the fingerprint of the data that the steps went through. The last two
+checkpoints and the best by held-out loss are kept.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol, Self
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
 from notagen_jax.checkpoints.training import METRIC, MODEL_FILE, PARAMS_ITEM, STEPS_FOLDER
-from notagen_jax.config import SIZES, ModelConfig, read_config
+from notagen_jax.config import ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
-from notagen_jax.files import write_atomic
+from notagen_jax.files import read_text, write_atomic
 from train.step import TrainState
+
+
+class Sizes(Protocol):
+    """The configuration of any model that the loop trains."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        ...
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The fields that decide the parameters; a run goes on only with the same."""
+        ...
+
+    def to_json(self) -> str:
+        """The configuration as a JSON object."""
+        ...
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> Self:
+        """Read what `to_json` wrote; `source` names the file in errors."""
+        ...
 
 
 def _metric(metrics: dict[str, float]) -> float:
@@ -34,7 +58,7 @@ def model_of_run(run: Path) -> ModelConfig | None:
 class RunCheckpoints:
     """The checkpoints of one run folder."""
 
-    def __init__(self, run: Path, model: ModelConfig, data: str) -> None:
+    def __init__(self, run: Path, model: Sizes, data: str) -> None:
         """Open or start a run; `data` is the fingerprint of its data.
 
         Raises `NotaGenError` when the folder holds a model of other sizes.
@@ -43,8 +67,8 @@ class RunCheckpoints:
         self._data = data
         description = run / MODEL_FILE
         if description.is_file():
-            before = read_config(description)
-            changed = [name for name in SIZES if getattr(before, name) != getattr(model, name)]
+            before = model.from_json(read_text(description, "choose another --run folder"), str(description))
+            changed = [name for name, size in model.sizes.items() if before.sizes[name] != size]
             if changed:
                 raise NotaGenError(
                     f"{run}: this run was started with another {', '.join(changed)}; "
@@ -75,7 +99,7 @@ class RunCheckpoints:
         """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, position: dict[str, Any], metrics: dict[str, float] | None) -> None:
+    def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:
         """Start saving in the background; `metrics` only after an evaluation."""
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -85,13 +109,13 @@ class RunCheckpoints:
             args=ocp.args.Composite(
                 **{PARAMS_ITEM: ocp.args.StandardSave(state.params)},
                 optimizer=ocp.args.StandardSave(state.optimizer),
-                position=ocp.args.JsonSave({**position, "data": self._data}),
+                position=ocp.args.JsonSave({"step": step, "data": self._data}),
             ),
             metrics=metrics,
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, int]]:
-        """The newest checkpoint and the position of its data; `like` gives shapes and types.
+    def restore(self, like: TrainState) -> TrainState:
+        """The newest checkpoint; `like` gives shapes and types.
 
         Raises `NotaGenError` when it is damaged, or was made with other data or another order of it.
         """
@@ -112,14 +136,12 @@ class RunCheckpoints:
                 f"{folder}: cannot go on from this checkpoint ({error}); "
                 "delete the folder to go on from the one before it"
             ) from error
-        position = dict(restored.position)
-        if position.pop("data") != self._data:
+        if restored.position["data"] != self._data:
             raise NotaGenError(
                 f"{self._run}: this run was started with other data settings or another seed; set them as "
                 "they were, or start another --run with --init from this one"
             )
-        state = TrainState(jax.numpy.asarray(step, "int32"), restored[PARAMS_ITEM], restored.optimizer)
-        return state, position
+        return TrainState(jax.numpy.asarray(step, "int32"), restored[PARAMS_ITEM], restored.optimizer)
 
     def close(self) -> None:
         """Wait for saves in the background and release the folder."""

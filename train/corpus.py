@@ -1,6 +1,7 @@
 """Built data sets, read piece by piece in any key."""
 
 import dataclasses
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 from notagen_jax.score import KEYS
 from tfds_builders.records import INDEX, index_file, lengths, prompt_lines, prompt_patches
 
@@ -31,6 +33,8 @@ class Corpus:
     rows: Rows
     index_path: Path | None = None
     """File of the index (`tfds_builders.records.INDEX`); without one it is made by reading every row."""
+    prompts: set[tuple[str, str, str]] | None = None
+    """The labels of its pieces; None: found by reading the rows."""
 
     def __len__(self) -> int:
         """Number of pieces."""
@@ -88,6 +92,12 @@ class Corpus:
         row = self.rows[piece * len(KEYS)]
         return row["period"].decode(), row["composer"].decode(), row["instrumentation"].decode()
 
+    def labels(self) -> set[tuple[str, str, str]]:
+        """The labels that its pieces have, as `label` gives them; unlabelled pieces have none."""
+        if self.prompts is not None:
+            return self.prompts
+        return {label for label in map(self.label, range(len(self))) if all(label)}
+
     def piece_name(self, piece: int) -> str:
         """The stable name of a piece: the path of its score in the collection it was built from."""
         return self.rows[piece * len(KEYS)]["name"].decode()
@@ -107,7 +117,17 @@ def open_corpus(folder: str, split: str) -> Corpus:
         raise NotaGenError(
             f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again"
         )
-    return Corpus("/".join(Path(folder).parts[-3:-1]), rows, Path(folder) / index_file(split))
+    index = Path(folder) / index_file(split)
+    return Corpus("/".join(Path(folder).parts[-3:-1]), rows, index, _prompts(folder, split))
+
+
+def _prompts(folder: str, split: str) -> set[tuple[str, str, str]] | None:
+    """The labels in a split as the builder wrote them beside the rows; None where it did not."""
+    try:
+        prompts = json.loads(read_text(Path(folder) / "metadata.json", "build the data set again"))["prompts"]
+        return {tuple(prompt[label] for label in LABELS) for prompt in prompts if prompt[split]}
+    except (NotaGenError, ValueError, KeyError, TypeError):
+        return None
 
 
 def has_held_out(folder: str) -> bool:

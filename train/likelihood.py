@@ -15,14 +15,15 @@ from train import loop
 from train.checkpointing import model_of_run
 from train.config import RunConfig
 from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
-from train.step import LossSum
+from train.step import Batch, Loss, LossSums, Params
 
 
-def likelihood_loss(model: ModelConfig) -> LossSum:
-    """The NLL of packed rows as a loss of the loop."""
+def likelihood_loss(model: ModelConfig) -> Loss:
+    """The NLL of packed rows as a loss of the loop, by character."""
 
-    def loss(params: Any, batch: dict[str, jax.Array], key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        return losses.nll_sum(model, params, batch["patches"], batch["segments"], key)
+    def loss(params: Params, frozen: Params, batch: Batch, key: jax.Array | None) -> LossSums:
+        total, weight = losses.nll_sum(model, params, batch["patches"], batch["segments"], key)
+        return LossSums(total, weight, {})
 
     return loss
 
@@ -62,8 +63,9 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
         save_labels(config, corpora)
     names = [corpus.name for corpus in held_out]
     stage = loop.Stage(
-        model=model,
+        config=model,
         params=params,
+        frozen={},
         loss=likelihood_loss(model),
         train=Loader(corpora, config.data, config.seed),
         held_out={
@@ -78,5 +80,5 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
 
 def save_labels(config: RunConfig, corpora: list[Corpus]) -> None:
     """Write the prompts that the training pieces carry to `labels.json` in the run folder."""
-    labels = sorted({Prompt(*corpus.label(piece)) for corpus in corpora for piece in range(len(corpus))})
+    labels = sorted({Prompt(*label) for corpus in corpora for label in corpus.labels()})
     write_atomic(config.run / LABELS_FILE, labels_json(labels))

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
 from train import optimizer as optimizers
-from train.checkpointing import METRIC, RunCheckpoints
+from train.checkpointing import METRIC, RunCheckpoints, Sizes
 from train.config import RunConfig
 from train.progress import Progress
 from train.step import (
-    LossSum,
+    Loss,
+    LossSums,
     Params,
     TrainState,
     init_state,
@@ -36,15 +36,22 @@ HostBatch = dict[str, np.ndarray]
 
 
 class Batches(Protocol):
-    """An endless source of batches that can start at any position it has given out."""
+    """An endless source of batches, each a pure function of the seed and the step."""
 
     @property
     def fingerprint(self) -> str:
         """Digest of all that the order of the batches depends on."""
         ...
 
-    def batches(self, epoch: int = 0, batch: int = 0) -> Iterator[tuple[HostBatch, dict[str, int]]]:
-        """Batches from a position on, each with the position after it."""
+    def batches(self, step: int, process: int = 0, processes: int = 1) -> Iterator[HostBatch]:
+        """The batch that update `step` (from 0) takes, the one after it, and so on without end.
+
+        Of `processes` hosts, host `process` gets its contiguous share of each batch's rows.
+        """
+        ...
+
+    def names(self, step: int) -> list[str]:
+        """The pieces in the whole batch of update `step`, for a person to find them."""
         ...
 
 
@@ -52,13 +59,17 @@ class Batches(Protocol):
 class Stage:
     """What one stage of training gives to the loop."""
 
-    model: ModelConfig
+    config: Sizes
+    """Sizes of the model, written to the run folder."""
     params: Params
-    loss: LossSum
+    """First values of the parameters that the stage trains."""
+    frozen: Params
+    """Arrays that the loss reads and nobody changes: a base under adapters, a reference; {} if none."""
+    loss: Loss
     """Sums over the rows of a batch; see `train.step`."""
     train: Batches
     held_out: Mapping[str, Sequence[HostBatch]]
-    """Batches of held-out pieces by the name of their source."""
+    """Held-out batches by the name of their source, in the form of the training batches."""
 
 
 class StopRequest:
@@ -87,30 +98,35 @@ class StopRequest:
 
 
 def evaluate(
-    evaluate_batch: Any, params: Params, held_out: Mapping[str, Sequence[HostBatch]]
+    evaluate_batch: Any, params: Params, frozen: Params, held_out: Mapping[str, Sequence[HostBatch]]
 ) -> dict[str, float]:
-    """Mean held-out loss (nats per character) of every source, and over all as `held_out`.
+    """Mean held-out loss of every source, and over all as `held_out`; the loss's metrics as SOURCE/NAME.
 
     Empty when there are no held-out pieces.
     """
     if not held_out:
         return {}
-    losses: dict[str, float] = {}
-    totals = []
+    means: dict[str, float] = {}
+    everything: list[LossSums] = []
     for name, batches in held_out.items():
-        sums = [evaluate_batch(params, shard(batch)) for batch in batches]
-        total, weight = (float(sum(values)) for values in zip(*sums, strict=True))
-        totals.append((total, weight))
-        losses[name] = total / max(weight, 1.0)
-    losses[METRIC] = sum(t for t, _ in totals) / max(sum(w for _, w in totals), 1.0)
-    return losses
+        sums = [jax.device_get(evaluate_batch(params, frozen, shard(batch))) for batch in batches]
+        everything += sums
+        means |= _means(name, sums)
+    return means | _means(METRIC, everything)
+
+
+def _means(name: str, sums: Sequence[LossSums]) -> dict[str, float]:
+    """Loss and metrics of some batches together, by token."""
+    total, weight, metrics = jax.tree.map(lambda *values: float(sum(values)), *sums)
+    scale = 1.0 / max(weight, 1.0)
+    return {name: total * scale, **{f"{name}/{key}": value * scale for key, value in metrics.items()}}
 
 
 def run(stage: Stage, config: RunConfig) -> dict[str, float]:
-    """Train a stage to its last step and return the last held-out losses (nats per character).
+    """Train a stage to its last step and return the last held-out losses (see `evaluate`).
 
-    A run folder with checkpoints goes on from the newest one: parameters, optimizer, data position
-    and dropout are those of an uninterrupted run. SIGTERM or SIGINT saves and returns. Raises
+    A run folder with checkpoints goes on from the newest one: parameters, optimizer, batches and
+    dropout are those of an uninterrupted run. SIGTERM or SIGINT saves and returns. Raises
     `NotaGenError` when the rows do not divide over the devices or the loss is not finite.
     """
     devices = jax.local_device_count()
@@ -123,22 +139,18 @@ def run(stage: Stage, config: RunConfig) -> dict[str, float]:
     update = make_update(stage.loss, optimizer, config.seed, config.accumulate)
     evaluate_batch = make_evaluate(stage.loss)
 
-    checkpoints = RunCheckpoints(config.run, stage.model, stage.train.fingerprint)
+    checkpoints = RunCheckpoints(config.run, stage.config, stage.train.fingerprint)
     state = init_state(stage.params, optimizer)
-    position: dict[str, int] = {"epoch": 0, "batch": 0}
     if checkpoints.last_step is not None:
-        state, position = checkpoints.restore(state)
+        state = checkpoints.restore(state)
     progress = Progress(config.run, int(state.step), config.steps)
     progress.say(
         f"{config.run}: step {int(state.step)} of {config.steps}, "
-        f"{stage.model.parameters / 1e6:.1f}M parameters, {devices} {jax.devices()[0].platform} device(s), "
-        f"epoch {position['epoch']} batch {position['batch']}"
+        f"{stage.config.parameters / 1e6:.1f}M parameters, {devices} {jax.devices()[0].platform} device(s)"
     )
     try:
         with StopRequest() as stop:
-            return _updates(
-                stage, config, update, evaluate_batch, checkpoints, state, position, progress, stop
-            )
+            return _updates(stage, config, update, evaluate_batch, checkpoints, state, progress, stop)
     finally:
         checkpoints.close()
         progress.close()
@@ -151,20 +163,19 @@ def _updates(
     evaluate_batch: Any,
     checkpoints: RunCheckpoints,
     state: TrainState,
-    position: dict[str, int],
     progress: Progress,
     stop: StopRequest,
 ) -> dict[str, float]:
     step = int(state.step)
-    state = replicate(state)
-    batches = stage.train.batches(**position)
+    state, frozen = replicate(state), replicate(stage.frozen)
+    batches = stage.train.batches(step)
     losses: dict[str, float] = {}
     previous: Mapping[str, jax.Array] | None = None
     meter = Throughput()
     saved_at = time.monotonic()
     while step < config.steps and not stop.requested:
-        batch, position = next(batches)
-        state, metrics = update(state, shard(batch))
+        batch = next(batches)
+        state, metrics = update(state, frozen, shard(batch))
         step += 1
         # Metrics are read one step late: the device never waits for the host, and the host never
         # runs further ahead than one step, so that a request to stop is met at once.
@@ -175,22 +186,22 @@ def _updates(
         meter.add(batch)
         previous = metrics
         if step % config.evaluate_every == 0 or step == config.steps:
-            losses = evaluate(evaluate_batch, state.params, stage.held_out)
+            losses = evaluate(evaluate_batch, state.params, frozen, stage.held_out)
             shown = {name: round(value / math.log(2), 4) for name, value in losses.items()}
             progress.record("held_out", step, **shown)
             progress.say(f"step {step}/{config.steps}  held out, bits/char: {shown}")
             _require_finite(step, float(metrics["loss"]) + losses.get(METRIC, 0.0))
-            checkpoints.save(unreplicate(state), position, losses or None)
+            checkpoints.save(unreplicate(state), losses or None)
             saved_at = time.monotonic()
             meter = Throughput()
         elif time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
             _require_finite(step, float(metrics["loss"]))
-            checkpoints.save(unreplicate(state), position, None)
+            checkpoints.save(unreplicate(state), None)
             saved_at = time.monotonic()
     if stop.requested:
         if previous is not None:
             _require_finite(step, float(previous["loss"]))
-        checkpoints.save(unreplicate(state), position, None)
+        checkpoints.save(unreplicate(state), None)
         progress.say(f"stopped at step {step}; the same command goes on from here")
     return losses
 
@@ -204,7 +215,7 @@ class Throughput:
 
     def add(self, batch: HostBatch) -> None:
         """Count the patches of a batch that are not padding."""
-        self._patches += int(np.count_nonzero(batch["segments"]))
+        self._patches += int(np.count_nonzero(batch["segments"])) if "segments" in batch else 0
 
     def rate(self) -> float:
         """Patches a second since the last call, which starts the next count."""

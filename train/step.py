@@ -2,6 +2,10 @@
 
 The loss of a stage returns sums, not means: gradients are summed over micro-batches and devices and
 divided once by the total weight, so that any split of a batch gives the gradient of the whole.
+
+A loss sees the rows of one device (and of one micro-batch). One that compares rows with each other,
+such as a contrastive loss, reads those of all devices with `global_rows` and sums over its own rows
+only; it allows no accumulation.
 """
 
 from collections.abc import Callable
@@ -13,10 +17,23 @@ import optax
 
 Params = Any
 Batch = dict[str, jax.Array]
-LossSum = Callable[[Params, Batch, jax.Array | None], tuple[jax.Array, jax.Array]]
-"""(params, batch, dropout key or None) → (sum of losses, total weight), float32 scalars."""
 
 AXIS = "data"
+
+
+class LossSums(NamedTuple):
+    """Sums over the rows that a loss was given, float32 scalars."""
+
+    total: jax.Array
+    """Sum of the losses."""
+    weight: jax.Array
+    """What the total is divided by for the mean: characters, pieces or pairs."""
+    metrics: dict[str, jax.Array]
+    """Further sums that are reported divided by the weight."""
+
+
+Loss = Callable[[Params, Params, Batch, jax.Array | None], LossSums]
+"""(params, frozen, batch, dropout key or None) → sums; `frozen` holds arrays that nobody changes."""
 
 
 class TrainState(NamedTuple):
@@ -32,62 +49,85 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
     return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
 
 
+def global_rows(rows: jax.Array) -> jax.Array:
+    """The rows of all devices, in the order of the global batch, from this device's: (r, …) → (R, …).
+
+    Gradients flow back to the device that each row came from. Where the loss already sees the whole
+    batch, the rows themselves.
+    """
+    try:
+        jax.lax.axis_index(AXIS)
+    except NameError:  # no such axis: not mapped over devices
+        return rows
+    return jax.lax.all_gather(rows, AXIS, tiled=True)
+
+
 def accumulate_gradients(
-    loss: LossSum, params: Params, batch: Batch, key: jax.Array, pieces: int
-) -> tuple[jax.Array, jax.Array, Params]:
-    """Sum of losses, total weight and gradient of the sum, over `pieces` equal parts of the batch."""
+    loss: Loss, params: Params, frozen: Params, batch: Batch, key: jax.Array, pieces: int
+) -> tuple[LossSums, Params]:
+    """Sums of a batch and the gradient of its total, over `pieces` equal parts of the batch."""
+
+    def total(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, LossSums]:
+        sums = loss(params, frozen, batch, key)
+        return sums.total, sums
 
     def part(carry: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(params, *inputs)
-        return jax.tree.map(jnp.add, carry, (total, weight, gradient)), None
+        (_, sums), gradient = jax.value_and_grad(total, has_aux=True)(params, *inputs)
+        return jax.tree.map(jnp.add, carry, (sums, gradient)), None
 
     if pieces == 1:
-        (total, weight), gradient = jax.value_and_grad(loss, has_aux=True)(params, batch, key)
-        return total, weight, gradient
-    parts = jax.tree.map(lambda x: x.reshape(pieces, -1, *x.shape[1:]), batch)
-    zero = (jnp.zeros(()), jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    sums, _ = jax.lax.scan(part, zero, (parts, jax.random.split(key, pieces)))
-    return sums
+        (_, sums), gradient = jax.value_and_grad(total, has_aux=True)(params, batch, key)
+        return sums, gradient
+    # Part i takes the rows i, i + pieces, …, so that rows stay on the device that holds them.
+    parts = jax.tree.map(lambda x: x.reshape(-1, pieces, *x.shape[1:]).swapaxes(0, 1), batch)
+    keys = jax.random.split(key, pieces)
+    shapes = jax.eval_shape(loss, params, frozen, *jax.tree.map(lambda x: x[0], (parts, keys)))
+    zero = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), (shapes, params))
+    carry, _ = jax.lax.scan(part, zero, (parts, keys))
+    return carry
 
 
 def make_update(
-    loss: LossSum, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The update over all local devices: (state, batch of whole rows) → (state, metrics).
+    loss: Loss, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
+) -> Callable[[TrainState, Params, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The update over all local devices: (state, frozen, batch of whole rows) → (state, metrics).
 
-    Batch leaves are (rows, …) with rows a multiple of the device count; the state is replicated, and
-    its buffers are reused. Metrics are float32 scalars: loss (mean, nats), weight, grad_norm,
-    update_norm, param_norm. The dropout key is a function of (seed, step, device).
+    Batch leaves are (rows, …) with rows a multiple of the device count; state and frozen are
+    replicated, and the state's buffers are reused. Metrics are float32 scalars: loss (mean), weight,
+    grad_norm, update_norm, param_norm and the means of the loss's own. The dropout key is a function
+    of (seed, step, device).
     """
 
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def update(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-        sums = accumulate_gradients(loss, state.params, batch, key, accumulate)
-        total, weight, gradient = jax.lax.psum(sums, AXIS)
-        scale = 1.0 / jnp.maximum(weight, 1.0)
+        sums, gradient = jax.lax.psum(
+            accumulate_gradients(loss, state.params, frozen, batch, key, accumulate), AXIS
+        )
+        scale = 1.0 / jnp.maximum(sums.weight, 1.0)
         gradient = jax.tree.map(lambda g: g * scale, gradient)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = {
-            "loss": total * scale,
-            "weight": weight,
+            "loss": sums.total * scale,
+            "weight": sums.weight,
             "grad_norm": optax.global_norm(gradient),
             "update_norm": optax.global_norm(updates),
             "param_norm": optax.global_norm(params),
+            **{name: value * scale for name, value in sums.metrics.items()},
         }
         return TrainState(state.step + 1, params, optimizer_state), metrics
 
-    return jax.pmap(update, AXIS, in_axes=(0, 0), out_axes=(0, None), donate_argnums=0)
+    return jax.pmap(update, AXIS, in_axes=(0, 0, 0), out_axes=(0, None), donate_argnums=0)
 
 
-def make_evaluate(loss: LossSum) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
-    """(replicated params, batch of whole rows) → sum of losses and weight over all devices."""
+def make_evaluate(loss: Loss) -> Callable[[Params, Params, Batch], LossSums]:
+    """(replicated params, frozen, batch of whole rows) → sums over all devices, without dropout."""
 
-    def evaluate(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        return jax.lax.psum(loss(params, batch, None), AXIS)
+    def evaluate(params: Params, frozen: Params, batch: Batch) -> LossSums:
+        return jax.lax.psum(loss(params, frozen, batch, None), AXIS)
 
-    return jax.pmap(evaluate, AXIS, in_axes=(0, 0), out_axes=None)
+    return jax.pmap(evaluate, AXIS, in_axes=(0, 0, 0), out_axes=None)
 
 
 def replicate(tree: Any) -> Any:
