@@ -48,9 +48,7 @@ def test_beam_gives_the_same_data_set(tmp_path, monkeypatch):
     # A build that is started again takes what the journal holds: no pipeline converts anything.
     shutil.rmtree(built[True])
     monkeypatch.setattr(beam_run, "convert_all", None)
-    again = build.Build(
-        tmp_path / "beam True", config="mine", source=folder, beam=True, keep_journal=True
-    )
+    again = build.Build(tmp_path / "beam True", config="mine", source=folder, beam=True, keep_journal=True)
     assert build.run(again) == 0
     for name in files:
         assert (built[True] / name).read_bytes() == (built[False] / name).read_bytes(), name

@@ -11,9 +11,8 @@ import numpy as np
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
 from notagen_jax.score import KEYS
+from tfds_builders.exported import LABELS, SUFFIX, read_exported
 from tfds_builders.records import INDEX, index_file, lengths, prompt_lines, prompt_patches
-
-LABELS = ("period", "composer", "instrumentation")
 
 
 class Rows(Protocol):
@@ -31,8 +30,8 @@ class Corpus:
     name: str
     """The data set and its configuration, such as `notagen_classical/music21`."""
     rows: Rows
-    index_path: Path | None = None
-    """File of the index (`tfds_builders.records.INDEX`); without one it is made by reading every row."""
+    stored_index: Path | np.ndarray | None = None
+    """The index (`tfds_builders.records.INDEX`) or its file; without it is made by reading every row."""
     prompts: set[tuple[str, str, str]] | None = None
     """The labels of its pieces; None: found by reading the rows."""
 
@@ -46,22 +45,25 @@ class Corpus:
 
         Raises `NotaGenError` when the file is broken or does not belong to the rows.
         """
-        if self.index_path is None or not self.index_path.is_file():
+        stored = self.stored_index
+        if isinstance(stored, np.ndarray):
+            return stored
+        if stored is None or not stored.is_file():
             return self._made_index()
         try:
-            index = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
+            index = np.load(stored, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise NotaGenError(f"{self.index_path}: broken ({error}); build the data set again") from error
+            raise NotaGenError(f"{stored}: broken ({error}); build the data set again") from error
         if index.dtype != INDEX or index.shape != (len(self),):
             raise NotaGenError(
-                f"{self.index_path}: not the index of these {len(self)} pieces; build the data set again"
+                f"{stored}: not the index of these {len(self)} pieces; build the data set again"
             )
         return index
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: an index that is mapped from a file is mapped again, not sent."""
         state = dict(self.__dict__)
-        if self.index_path is not None:
+        if self.stored_index is not None:
             state.pop("index", None)
         return state
 
@@ -104,11 +106,16 @@ class Corpus:
 
 
 def open_corpus(folder: str, split: str) -> Corpus:
-    """Open one split ("train", "validation") of a built data set by its folder.
+    """Open one split ("train", "validation") of a built data set by its folder, or of an exported file.
 
-    Raises `NotaGenError` when the folder holds no data set, the split is missing or broken, or tfds
-    is not installed.
+    Raises `NotaGenError` when there is no data set, the split is missing or broken, or tfds is not
+    installed (which an exported file does not need).
     """
+    if folder.endswith(SUFFIX):
+        name, exported = read_exported(folder)
+        if split not in exported:
+            raise NotaGenError(f"{folder}: holds no {split} split, only {', '.join(exported)}")
+        return Corpus(name, exported[split], exported[split].index, exported[split].prompts())
     splits = _splits(folder)
     if split not in splits:
         raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(splits) or 'none'}")
@@ -131,7 +138,9 @@ def _prompts(folder: str, split: str) -> set[tuple[str, str, str]] | None:
 
 
 def has_held_out(folder: str) -> bool:
-    """Whether a built data set is large enough to have a validation split with pieces in it."""
+    """Whether a data set is large enough to have a validation split with pieces in it."""
+    if folder.endswith(SUFFIX):
+        return "validation" in read_exported(folder)[1]
     return len(_splits(folder).get("validation", ())) > 0
 
 
