@@ -1,19 +1,23 @@
 """Humdrum kern and MuseData to MusicXML, by music21 (an optional package)."""
 
 import contextlib
+import importlib
 import io
 import re
 from typing import Any
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.score.kern import check_kern
 from notagen_jax.score.refusal import ScoreError, describe
 
 
 def kern_to_musicxml(text: str) -> bytes:
     """Convert one Humdrum kern score into a partwise MusicXML document.
 
-    Raises `ScoreError` when music21 cannot read it, `NotaGenError` when music21 is not installed.
+    Raises `ScoreError` when it is damaged, cut off, or nothing that music21 can read; `NotaGenError`
+    when music21 is not installed.
     """
+    check_kern(text)
     humdrum = _music21("humdrum.spineParser")
 
     def read() -> Any:
@@ -57,11 +61,9 @@ def _exported(read: Any) -> bytes:
 
 
 def _music21(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(f"music21.{name}")
     except ImportError as error:
         raise NotaGenError(
-            "kern and MuseData scores need music21; install it with: pip install 'notagen-jax[kern]'"
+            "kern and MuseData scores need music21; install it with: pip install music21"
         ) from error
