@@ -36,14 +36,14 @@ def attend(
 ) -> jax.Array:
     """Scaled dot-product attention with a float32 softmax.
 
-    queries (B, T, heads, 64); keys, values (B, S, heads, 64); mask bool, broadcast to
-    (B, heads, T, S), true where attention is allowed. Returns (B, T, heads, 64).
+    queries (B, T, heads, D); keys, values (B, S, heads, D); mask bool, broadcast to
+    (B, heads, T, S), true where attention is allowed. Returns (B, T, heads, D).
     """
     precision = matmul_precision(queries.dtype)
     scores = jnp.einsum(
         "bthd,bshd->bhts", queries, keys, precision=precision, preferred_element_type=jnp.float32
     )
-    scores = jnp.where(mask, scores / math.sqrt(HEAD_SIZE), jnp.finfo(jnp.float32).min)
+    scores = jnp.where(mask, scores / math.sqrt(queries.shape[-1]), jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if dropout is not None:
         weights = dropout(weights)

@@ -4,15 +4,20 @@ A run folder holds `model.json` and `checkpoints/STEP/params`, written by an Orb
 `CheckpointManager` beside the optimizer and the data position, which are not read here.
 """
 
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from notagen_jax.checkpoints.checkpoint import Checkpoint, read_labels
-from notagen_jax.config import ModelConfig, read_config
+from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint, read_labels
+from notagen_jax.checkpoints.layout import Layout, OfficialTensor, tree_shapes, unstack
+from notagen_jax.checkpoints.names import NOTAGEN
+from notagen_jax.config import CONFIG_REMEDY
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 
 MODEL_FILE = "model.json"
 STEPS_FOLDER = "checkpoints"
@@ -41,16 +46,47 @@ def load_training(
     without `labelled` the run's labels are not read. Raises `NotaGenError` when the run has no such
     checkpoint or it cannot be read.
     """
-    folder = Path(path).absolute()
-    place = run_of(folder)
+    config, params, source, _ = read_run(path, step)
+    return Checkpoint(config, params, source, read_labels(source.parent.parent) if labelled else None)
+
+
+def open_training(
+    path: str | os.PathLike[str],
+    step: int | str | None = None,
+    labelled: bool = True,
+    layouts: Sequence[Layout] = (NOTAGEN,),
+) -> StoredCheckpoint:
+    """Open a training run of any of the families `layouts` as official tensors; else as `load_training`."""
+    config, params, source, layout = read_run(path, step, layouts)
+    labels = read_labels(source.parent.parent) if labelled else None
+    return StoredCheckpoint(config, unstack(layout.official_tensors(config), params), source, labels, layout)
+
+
+def read_run(
+    path: str | os.PathLike[str], step: int | str | None = None, layouts: Sequence[Layout] = (NOTAGEN,)
+) -> tuple[Any, dict[str, Any], Path, Layout]:
+    """Configuration, parameters, step folder and family of a training run; raises as `load_training`."""
+    place = run_of(Path(path).absolute())
     if place is None:
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
-    config = read_config(run / MODEL_FILE)
-    labels = read_labels(run) if labelled else None
+    text = read_text(run / MODEL_FILE, CONFIG_REMEDY)
+    layout = _family(text, layouts)
+    config = layout.read_config(text, str(run / MODEL_FILE))
     chosen = _choose(run, named if step is None else step)
     source = run / STEPS_FOLDER / str(chosen)
-    return Checkpoint(config, _restore(source / PARAMS_ITEM, config), source, labels)
+    params = _restore(source / PARAMS_ITEM, layout.official_tensors(config))
+    return config, params, source, layout
+
+
+def _family(text: str, layouts: Sequence[Layout]) -> Layout:
+    """The family whose sizes the configuration states; the first one where none fits, for its message."""
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError):
+        fields = None
+    known = set(fields) if isinstance(fields, dict) else set()
+    return next((layout for layout in layouts if known.issuperset(layout.sizes)), layouts[0])
 
 
 def _orbax() -> Any:
@@ -91,14 +127,16 @@ def _choose(run: Path, step: int | str | None) -> int:
     )
 
 
-def _restore(folder: Path, config: ModelConfig) -> dict[str, Any]:
+def _restore(folder: Path, tensors: Sequence[OfficialTensor]) -> dict[str, Any]:
     """The parameter tree in `folder`, read onto the host whatever devices wrote it."""
     import jax
 
-    from notagen_jax.model import init_params
-
     ocp = _orbax()
-    expected = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    expected = jax.tree.map(
+        lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
+        tree_shapes(tensors),
+        is_leaf=lambda node: isinstance(node, tuple),
+    )
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
