@@ -99,9 +99,10 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
         try:
             with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
                 _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_Task(work))
-        except RuntimeError as error:
+        except RuntimeError as error:  # what a runner makes of whatever ended its workers
+            reason = str(error).strip().splitlines()[-1]
             raise NotaGenError(
-                f"the Beam pipeline failed ({error}); the same command goes on from here"
+                f"the Beam pipeline failed ({reason}); the same command goes on from here"
             ) from error
 
 
