@@ -4,11 +4,15 @@ import json
 import os
 import shutil
 
+import jax
 import pytest
 
 from eval import readers
 from eval.samples import REPORT_FILE, VERDICTS_FILE, Samples, Verdict, judge, parse_prompt, run, summarise
+from notagen_jax.checkpoints import save
+from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
+from notagen_jax.model import init_params
 from notagen_jax.notation import restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
 from tests.notation_pieces import piece
@@ -70,8 +74,14 @@ def test_shares_are_of_pieces_and_of_bars():
 
 
 def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
+    config = ModelConfig(64, 1, 1, 64)
+    save(tmp_path / "model", config, init_params(config, jax.random.key(0)))
     options = Samples(
-        out=tmp_path, prompts=("Baroque; Bach, Johann Sebastian; Choral",), number=2, max_patches=12
+        out=tmp_path,
+        checkpoint=str(tmp_path / "model"),
+        prompts=("Baroque; Bach, Johann Sebastian; Choral",),
+        number=2,
+        max_patches=12,
     )
     report = run(options)
     assert report["overall"]["pieces"] == 2
