@@ -45,6 +45,7 @@ def folder(tmp_path_factory) -> Path:
     other = tune(6, header="C:Anon\nN:noted again\nQ:1/4=60\nK:D") + "w:la la la\n"
     (folder / "books" / "other.abc").write_text(other)
     (folder / "notes.txt").write_text("about the scores")
+    os.symlink(folder / "nowhere", folder / "gone.xml")
     (folder / ".hidden.abc").write_text(tune(9))
     return folder
 
@@ -58,13 +59,14 @@ def test_rules_of_the_paper(built):
     account = report(built)
     assert dropped(built) == {
         "books/airs.abc:7": "fewer than 8 bars",
+        "gone.xml": "the file cannot be read",
         "books/other.abc": "same music as another score",
         "song_copy.mxl": "exact copy of another score",
     }
     kept = {"bach_bwv113_8.mxl", "hensel_sehnsucht.mxl", "song.mxl"}
     kept |= {f"books/airs.abc:{number}" for number in (5, 6, 8)}
     assert {name for side in names(built).values() for name in side} == kept
-    assert account["found"] == 9 == account["kept"] + account["dropped"]
+    assert account["found"] == 10 == account["kept"] + account["dropped"]
     assert account["other_files"] == {".txt": 1}
     assert "books/airs.abc:7 (7)" in account["dropped_by_reason"]["fewer than 8 bars"]
 
@@ -77,7 +79,7 @@ def test_titles_lyrics_and_labels_are_gone(built):
             )
             assert row["composer"] == row["period"] == row["instrumentation"] == b""
     card = (built / "README.md").read_text()
-    assert "9 found = 6 kept + 3 dropped" in card
+    assert "10 found = 6 kept + 4 dropped" in card
     assert "**books**: books/airs.abc:5, books/airs.abc:6, books/airs.abc:8" in card.replace(
         " (held out)", ""
     )
@@ -85,7 +87,7 @@ def test_titles_lyrics_and_labels_are_gone(built):
 
 def test_sides_and_order_stay_as_the_corpus_grows(folder, built, tmp_path):
     larger = tmp_path / "larger"
-    shutil.copytree(folder, larger)
+    shutil.copytree(folder, larger, symlinks=True)
     more = "\n".join(tune(number) for number in range(16, 64))
     (larger / "books" / "more.abc").write_text(more)
     after = names(built_from(larger, tmp_path / "data"))
@@ -156,7 +158,7 @@ def test_a_killed_build_goes_on(folder, built, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(score_builder, "run_isolated", counted)
     again = built_from(folder, tmp_path)
-    assert len(converted) == 9 - whole
+    assert len(converted) == 10 - whole
     assert not journal.exists()
     assert list(again.parent.glob("*incomplete*")) == []
     for path in built.iterdir():
