@@ -19,7 +19,7 @@ import tyro
 from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score import KEYS
-from notagen_jax.score.transpose import major_key
+from notagen_jax.score.spelling import major_key
 from tfds_builders.normal_form import normal_form
 from train.corpus import Corpus, open_corpus
 
