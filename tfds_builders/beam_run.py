@@ -17,7 +17,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.score.batch import Done, run_isolated
 from tfds_builders import shards
 from tfds_builders.conversion import convert
-from tfds_builders.journal import LineCount, new_segment
+from tfds_builders.journal import TODO, LineCount, new_segment
 from tfds_builders.shards import Shard
 from tfds_builders.works import Work
 
@@ -91,7 +91,7 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
     except ImportError as error:
         raise NotaGenError("--beam needs Apache Beam: pip install 'notagen-jax[beam]'") from error
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="todo-", dir=folder) as todo:
+    with tempfile.TemporaryDirectory(prefix=TODO, dir=folder) as todo:
         paths = []
         for number, item in enumerate(items):
             paths.append(f"{todo}/{number:06d}.pickle")

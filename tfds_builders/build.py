@@ -53,6 +53,8 @@ def run(options: Build) -> int:
     import tensorflow_datasets as tfds
     from absl import logging
 
+    from tfds_builders.journal import TODO
+
     _check(options)
     builder_class = _builder_class(options.builder)
     named = any(config.name == options.config for config in builder_class.BUILDER_CONFIGS)
@@ -75,7 +77,8 @@ def run(options: Build) -> int:
                 f"{directory}: already built; remove it, or choose another --data-dir or --config"
             )
         with _alone(builder.journal):
-            for stale in directory.parent.glob(f"incomplete.*_{directory.name}"):
+            killed = directory.parent.glob(f"incomplete.*_{directory.name}")
+            for stale in (*killed, *builder.journal.glob(f"{TODO}*")):
                 shutil.rmtree(stale)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):  # TFDS's own two lines

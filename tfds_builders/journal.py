@@ -24,6 +24,8 @@ from tfds_builders.conversion import Converted, tools
 from tfds_builders.records import unpack_texts
 from tfds_builders.works import Work
 
+TODO = "todo-"
+"""How the folders inside a journal begin that tell workers what to do."""
 _OPEN_SEGMENTS = 64
 
 
