@@ -23,11 +23,12 @@ import numpy as np
 
 from eval.label_accuracy import FittedClassifier, label_accuracy, label_classifiers
 from notagen_jax import checkpoints, clamp2
-from notagen_jax.clamp2 import Clamp2, centroid, cosine
+from notagen_jax.clamp2 import Clamp2
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check
+from notagen_jax.preference import centroid, clamp2_scores
 from train.clamp_dpo.evaluation import Evaluated, read_evaluated, summarise
 from train.clamp_dpo.features import features_of
 from train.clamp_dpo.ground_truth import Style, read_styles
@@ -105,11 +106,11 @@ class Measures:
     def ground_truth_row(self) -> Row:
         """The ground truth measured as if it were samples."""
         truth = {style.name: self._truth_features(style, self.settings["clamp2"]) for style in self.styles}
-        scores = {name: cosine(features, centroid(features)) for name, features in truth.items()}
+        scores = {name: clamp2_scores(features, centroid(features)) for name, features in truth.items()}
         second: dict[str, np.ndarray] = {}
         if self.second_judge:
             vectors = {style.name: self._truth_features(style, self.second_judge) for style in self.styles}
-            second = {name: cosine(features, centroid(features)) for name, features in vectors.items()}
+            second = {name: clamp2_scores(features, centroid(features)) for name, features in vectors.items()}
         verdicts = [check(piece.text) for style in self.styles for piece in style.pieces]
         bars = sum(verdict.bars for verdict in verdicts)
         score, score_error = _mean(scores)
@@ -219,7 +220,7 @@ class Measures:
             places = [n for n, sample in enumerate(heard) if sample.drawn.style == style.name]
             if places:
                 center = centroid(self._truth_features(style, self.second_judge))
-                found[style.name] = cosine(features[places], center)
+                found[style.name] = clamp2_scores(features[places], center)
         return found
 
     def _truth_features(self, style: Style, judge: str) -> np.ndarray:

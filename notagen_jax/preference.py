@@ -5,11 +5,11 @@ Pure functions of feature vectors and texts; facts in the fact sheet's sections 
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from notagen_jax.clamp2 import cosine
 from notagen_jax.errors import NotaGenError
 from notagen_jax.notation import Validity
 
@@ -25,19 +25,40 @@ Verdict = Literal["chosen", "rejected", "filtered", "between", "unranked"]
 good nor bad enough, `unranked` has no score."""
 
 
-class Closest(NamedTuple):
+@dataclass(frozen=True)
+class Closest:
     """The ground-truth piece nearest to a sample."""
 
-    place: int
+    index: int
     """Its place in the ground truth."""
     cosine: float
 
 
+def cosines(features: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Cosine of every pair of rows: float64 (n, m) for features (n, W) and others (m, W).
+
+    Raises `NotaGenError` on a vector of length 0 or one that is not finite.
+    """
+    return _directions(features) @ _directions(others).T
+
+
+def centroid(features: np.ndarray) -> np.ndarray:
+    """Mean of the ground-truth vectors of a prompt, float64 (W,) for features (n, W); lengths count."""
+    if not len(features):
+        raise NotaGenError("no ground-truth piece to average: a prompt needs at least one")
+    return np.asarray(features, np.float64).mean(axis=0)
+
+
+def clamp2_scores(features: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """CLaMP 2 score of every piece: its cosine to the prompt's centroid, float64 (n,)."""
+    return cosines(features, center[None])[:, 0]
+
+
 def closest_pieces(features: np.ndarray, ground_truth: np.ndarray) -> list[Closest]:
     """For every row of features (n, W) the nearest row of ground_truth (m, W) by cosine."""
-    table = cosine(features, ground_truth)
+    table = cosines(features, ground_truth)
     nearest = table.argmax(axis=1)
-    return [Closest(int(place), float(row[place])) for row, place in zip(table, nearest, strict=True)]
+    return [Closest(int(index), float(row[index])) for row, index in zip(table, nearest, strict=True)]
 
 
 def alignment_fault(validity: Validity, tolerance: float = 0.0) -> str | None:
@@ -118,3 +139,16 @@ def ranked(scores: Sequence[float | None]) -> list[int]:
     """Indices of the scored samples, best first; equal scores in their own order."""
     known = [(-score, index) for index, score in enumerate(scores) if score is not None]
     return [index for _, index in sorted(known)]
+
+
+def _directions(features: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1, float64."""
+    rows = np.asarray(features, np.float64)
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    broken = ~np.isfinite(lengths[..., 0]) | (lengths[..., 0] == 0)
+    if broken.any():
+        raise NotaGenError(
+            f"feature vector {int(np.argmax(broken))} is zero or not finite; "
+            "is the judge's checkpoint damaged?"
+        )
+    return rows / lengths

@@ -26,10 +26,11 @@ from notagen_jax.patches import strip_stream_headers
 from tests.tiny_composer import CONFIG, PROMPTS, NoteJudge, text, train
 from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
 from train.clamp_dpo.driver import Driver
-from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, read_samples
+from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, piece_seed, read_samples
 from train.clamp_dpo.selection import read_candidates
 from train.config import OptimizerConfig
-from train.dpo.config import DPOConfig
+from train.dpo.__main__ import run as train_by_itself
+from train.dpo.config import DPOConfig, DPORun
 from train.dpo.preferences import read_preferences
 
 LIKED = ("CDEC", "CEDC")
@@ -178,6 +179,17 @@ def test_a_finished_run_is_skipped_and_can_be_given_more(whole, world, tmp_path)
     evaluation = read_samples(run / "evaluation" / "1" / "samples.jsonl")
     assert not seeds[0] & seeds[1]
     assert not (seeds[0] | seeds[1]) & {sample.seed for sample in evaluation}
+
+
+def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world, tmp_path):
+    config = configuration(whole[0], world)
+    folder = whole[0] / "iteration-1"
+    seed = piece_seed(config.seed, "training", 1, "", 0) % 2**31
+    train_by_itself(DPORun(config.dpo, folder / "preferences.jsonl", str(world[0]), tmp_path / "run", seed))
+    found, expected = checkpoints.load(tmp_path / "run"), checkpoints.load(folder / "policy")
+    assert found.labels == expected.labels
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_other_settings_are_refused(whole, world):

@@ -8,12 +8,34 @@ from notagen_jax.notation import check
 from notagen_jax.preference import (
     Closest,
     alignment_fault,
+    centroid,
+    clamp2_scores,
     closest_pieces,
     plagiarism,
     scattered_staves,
     select,
 )
 from tests.notation_pieces import SCORES, piece
+
+
+def test_score_is_the_cosine_to_the_mean_vector():
+    rng = np.random.default_rng(0)
+    truth, samples = rng.normal(size=(7, 5)).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
+    mean = truth.astype(np.float64).mean(axis=0)
+    expected = [row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for row in samples.astype(np.float64)]
+    np.testing.assert_allclose(clamp2_scores(samples, centroid(truth)), expected, rtol=1e-12)
+    # The mean is of the vectors as they are: a long one pulls more than a short one.
+    pulled = centroid(np.array([[10.0, 0.0], [0.0, 1.0]]))
+    assert clamp2_scores(np.array([[1.0, 0.0]]), pulled)[0] > 0.99
+
+
+def test_broken_features_are_refused():
+    good = np.ones((2, 3))
+    for bad in (np.zeros(3), np.array([1.0, np.nan, 0.0])):
+        with pytest.raises(NotaGenError, match="feature vector 2 is zero or not finite"):
+            clamp2_scores(np.concatenate([good, bad[None]]), np.ones(3))
+    with pytest.raises(NotaGenError, match="no ground-truth piece"):
+        centroid(np.zeros((0, 3)))
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -59,7 +81,7 @@ def test_an_instrument_that_comes_back_is_named():
 def test_a_copy_of_a_ground_truth_piece_is_named():
     truth = np.array([[1.0, 0.0], [0.6, 0.8]])
     near, copy = closest_pieces(np.array([[0.1, 1.0], [0.62, 0.8]]), truth)
-    assert (near.place, copy.place) == (1, 1)
+    assert (near.index, copy.index) == (1, 1)
     assert plagiarism(near, "b") is None
     assert "cosine 0.99" in (plagiarism(copy, "b") or "")
     assert "to b is above 0.95" in (plagiarism(copy, "b") or "")

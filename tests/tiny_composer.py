@@ -14,7 +14,9 @@ from notagen_jax.losses import nll
 from notagen_jax.model import init_params
 from notagen_jax.patches import encode_training
 
-CONFIG = ModelConfig(hidden_size=64, patch_layers=1, char_layers=1, patch_length=16, dropout=0.0)
+CONFIG = ModelConfig(
+    hidden_size=64, patch_layers=1, char_layers=1, patch_length=16, dropout=0.0, attention_dropout=0.0
+)
 PROMPTS = (Prompt("Baroque", "A", "Solo"), Prompt("Baroque", "B", "Solo"))
 NOTES = b"CDEFGAB"
 STEPS = 200

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from notagen_jax.clamp2 import centroid, cosine
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
-from notagen_jax.preference import closest_pieces
+from notagen_jax.preference import centroid, clamp2_scores, closest_pieces
 from train.clamp_dpo.samples import line
 from train.clamp_dpo.selection import GroundTruth, Heard
 
@@ -67,7 +66,7 @@ def evaluate(heard: Sequence[Heard], features: np.ndarray, truth: GroundTruth) -
         score = near = None
         if drawn.name in places:
             vector = features[places[drawn.name]][None]
-            score = float(cosine(vector, centers[drawn.style])[0])
+            score = float(clamp2_scores(vector, centers[drawn.style])[0])
             near = closest_pieces(vector, truth.features)[0]
         found.append(
             Evaluated(
@@ -79,7 +78,7 @@ def evaluate(heard: Sequence[Heard], features: np.ndarray, truth: GroundTruth) -
                 bars=validity.bars if validity else 0,
                 misaligned=len(validity.misaligned) if validity else 0,
                 aligned=validity is not None and validity.aligned,
-                closest=names[near.place] if near else None,
+                closest=names[near.index] if near else None,
                 closest_cosine=near.cosine if near else None,
             )
         )

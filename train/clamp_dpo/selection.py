@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from notagen_jax.clamp2 import centroid, cosine
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.notation import Validity, check, restore_rests
@@ -23,6 +22,8 @@ from notagen_jax.preference import (
     PORTION,
     Verdict,
     alignment_fault,
+    centroid,
+    clamp2_scores,
     closest_pieces,
     plagiarism,
     ranked,
@@ -144,7 +145,7 @@ def judge_style(
             near = closest[sample.drawn.name]
             found["alignment"] = alignment_fault(sample.validity, misaligned)
             found["staves"] = scattered_staves(sample.text)
-            found["plagiarism"] = plagiarism(near, names[near.place], limit)
+            found["plagiarism"] = plagiarism(near, names[near.index], limit)
         faults.append({name: reason for name, reason in found.items() if reason is not None})
     ordered = [scores[sample.drawn.name] for sample in heard]
     verdicts = select(ordered, [list(fault) for fault in faults], portion)
@@ -161,7 +162,7 @@ def judge_style(
             reasons=faults[index],
             bars=sample.validity.bars if sample.validity else 0,
             bar_alignment_error=sample.validity.bar_alignment_error if sample.validity else None,
-            closest=names[closest[sample.drawn.name].place] if sample.text is not None else None,
+            closest=names[closest[sample.drawn.name].index] if sample.text is not None else None,
             closest_cosine=closest[sample.drawn.name].cosine if sample.text is not None else None,
         )
         for index, sample in enumerate(heard)
@@ -216,4 +217,4 @@ def read_candidates(path: Path) -> list[Candidate]:
 
 
 def _scores(features: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return cosine(features, centroid(truth)) if len(features) else np.zeros(0)
+    return clamp2_scores(features, centroid(truth)) if len(features) else np.zeros(0)
