@@ -42,11 +42,13 @@ def test_losses_are_those_of_pytorch(monkeypatch, tmp_path):
     assert "<svg" in (tmp_path / "losses.svg").read_text()
 
 
-def test_other_training_is_told_apart(monkeypatch, tmp_path):
-    monkeypatch.setattr(equal_training, "open_corpus", songs)
-    options = EqualTraining("songs", tmp_path, 64, 1, 1, length=24, steps=3, warmup_steps=0)
-    monkeypatch.setattr(equal_training, "losses_in_torch", lambda *_: [4.8, 4.8, 4.8])
-    assert not run(options)["within_tolerance"]
+def test_other_training_is_told_apart(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(equal_training, "losses_here", lambda *_: [4.8, 4.7, 4.6])
+    monkeypatch.setattr(equal_training, "losses_in_torch", lambda *_: [4.8, 4.71, 4.6])
+    figures = run(EqualTraining("songs", tmp_path, 64, 1, 1, steps=3))
+    assert not figures["within_tolerance"]
+    assert figures["at_step"] == 2
+    assert "NOT within" in capsys.readouterr().out
 
 
 def test_no_steps_are_refused():
