@@ -15,18 +15,22 @@ if TYPE_CHECKING:
 class Convert:
     """Convert a checkpoint: official .pth file, converted directory or training run, to either form.
 
-    Sizes are read from the tensors. PyTorch files need the `convert` extra:
-    pip install "notagen-jax[convert]".
+    Adapters, as a folder or a training run, are merged with the model that they adapt. Sizes are
+    read from the tensors. PyTorch files need the `convert` extra: pip install "notagen-jax[convert]".
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint to read: a .pth file, a converted directory, a training run, or mini."""
+    """Checkpoint to read: a .pth file, a converted directory, a training run, adapters, or mini."""
     target: Annotated[Path, tyro.conf.Positional]
     """Where to write: a name ending in .pth becomes an official file, any other a directory."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the written weights; bfloat16 halves the size and loses precision."""
     step: str | None = None
     """Checkpoint of a training run: best, last or a step number. Default: last."""
+    base: str | None = None
+    """Of adapters: the model that they adapt, where it is no longer where they were trained."""
+    adapters: bool = False
+    """Of a training run of adapters: write the adapters alone, not merged."""
     force: bool = False
     """Replace an existing .pth file, or write into a folder that holds other files."""
 
@@ -36,6 +40,8 @@ def run(options: Convert) -> int:
     from notagen_jax.checkpoints import directory, pth
     from notagen_jax.checkpoints.names import preset_name
 
+    if options.adapters:
+        return _write_adapters(options)
     to_file = options.target.suffix.lower() in pth.SUFFIXES
     if to_file:
         pth.check_writable(options.target, options.force)
@@ -68,15 +74,30 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
     from notagen_jax.checkpoints.checkpoint import LabelsError
 
     if to_file:  # holds weights only
-        return checkpoints.open_stored(options.source, options.step, mapped=True, labelled=False)
+        return checkpoints.open_stored(options.source, options.step, True, False, base=options.base)
     try:
-        return checkpoints.open_stored(options.source, options.step)
+        return checkpoints.open_stored(options.source, options.step, base=options.base)
     except LabelsError as error:
-        stored = checkpoints.open_stored(options.source, options.step, labelled=False)
+        stored = checkpoints.open_stored(options.source, options.step, labelled=False, base=options.base)
         if stored.source.resolve() == options.target.resolve():
             raise
         print(f"notagen: warning: {error}; converted without labels", file=sys.stderr)
         return stored
+
+
+def _write_adapters(options: Convert) -> int:
+    """Write the adapters of the source to a folder of their own; raises `NotaGenError` if there are none."""
+    from notagen_jax import checkpoints
+    from notagen_jax.checkpoints.adapters import save_adapters
+
+    adapters = checkpoints.load_adapters(options.source, options.step)
+    save_adapters(options.target, adapters)
+    lora = adapters.adapted.lora
+    print(f"read    {adapters.source} ({_size(adapters.source)})")
+    print(f"wrote   {options.target} ({_size(options.target)}, float32)")
+    print(f"adapts  {adapters.adapted.base}")
+    print(f"lora    rank {lora.rank}, alpha {lora.alpha:g}, in {', '.join(lora.projections)}")
+    return 0
 
 
 def _size(path: Path) -> str:

@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +15,7 @@ import tyro
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.score.batch import SECONDS_A_PIECE, Done, run_isolated
-from notagen_jax.score.folder import Job, is_whole, name_scores, prepare_score, remove_piece
+from notagen_jax.score.folder import Job, is_whole, name_scores, prepare_score, remove_piece, sweep
 from notagen_jax.score.journal import Journal, Unusable, Written, source_of, stamp_of
 from notagen_jax.score.listing import Score, find_scores, scores_in
 
@@ -105,9 +107,10 @@ def prepare_all(options: Prepare) -> Tally:
     jobs = _jobs(scores, journal, options, tally)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with Progress(*columns) as progress, journal:
+    outcomes = run_isolated(prepare_score, jobs, options.processes, options.seconds)
+    with Progress(*columns) as progress, journal, _swept(options.out), closing(outcomes):
         task = progress.add_task("preparing", total=len(jobs))
-        for outcome in run_isolated(prepare_score, jobs, options.processes, options.seconds):
+        for outcome in outcomes:
             if isinstance(outcome, Done):
                 tally.written.append(outcome.value)
                 journal.add(outcome.value)
@@ -136,6 +139,15 @@ def _jobs(scores: list[Score], journal: Journal, options: Prepare, tally: Tally)
         else:
             jobs.append(Job(score, names[score], options.out))
     return jobs
+
+
+@contextmanager
+def _swept(out: Path) -> Iterator[None]:
+    sweep(out)
+    try:
+        yield
+    finally:
+        sweep(out)
 
 
 def _make_folder(out: Path) -> None:

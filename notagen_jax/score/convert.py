@@ -5,16 +5,15 @@ a score is all that its own main program does, and saves the start of a process 
 """
 
 import contextlib
-import gc
 import importlib
 import io
 import re
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.score.collection import collection_paused
 from notagen_jax.score.indexed import IndexedTree
 from notagen_jax.score.normalise import normalised
 from notagen_jax.score.refusal import ScoreError, describe
@@ -41,7 +40,7 @@ def musicxml_to_abc(document: bytes) -> str:
     Byte-equal to the standard output of the official code's `xml2abc -d 8 -c 6 -x`. Raises
     `ScoreError` when the converter fails or finds no notes.
     """
-    with _collection_paused():
+    with collection_paused():
         return _converted(document)
 
 
@@ -70,11 +69,12 @@ def abc_to_musicxml(text: str) -> bytes:
     Raises `ScoreError` when abc2xml fails, or skips a part of it.
     """
     abc2xml: Any = _module("abctoolkit.abc2xml")
-    abc2xml.mxm = abc2xml.MusicXml()  # the one that it has keeps settings of earlier tunes
+    abc2xml.mxm = abc2xml.MusicXml()
+    abc2xml.mxm.uSyms = dict(abc2xml.MusicXml.uSyms)  # else a tune's own symbols stay for all later ones
     abc2xml.readfile = lambda name, message: None  # `%%abc-include` would read any file
     notices = io.StringIO()
     try:
-        with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices), _collection_paused():
+        with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices), collection_paused():
             documents = abc2xml.getXmlDocs(_BACKQUOTE.sub(r"\1", text))
     except (*_BROKEN, ValueError) as error:
         raise ScoreError("abc2xml cannot read it", describe(error)) from error
@@ -90,18 +90,6 @@ def abc_to_musicxml(text: str) -> bytes:
     if not documents:
         raise ScoreError("abc2xml cannot read it", " ".join(line.strip("- ") for line in said)[:200])
     return ElementTree.tostring(documents[0])
-
-
-@contextlib.contextmanager
-def _collection_paused() -> Iterator[None]:
-    """No search for garbage cycles: among the many small objects of a score it takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _module(name: str) -> ModuleType:

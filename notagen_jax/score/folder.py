@@ -102,6 +102,13 @@ def remove_piece(written: Written, out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sweep(out: Path) -> None:
+    """Remove what a worker that was killed while it wrote has left under temporary names."""
+    for folder in (out / "interleaved", *(out / "reduced" / key for key in KEYS)):
+        for path in folder.glob(".*.abc.*"):
+            path.unlink(missing_ok=True)
+
+
 def digest(score: Score) -> str:
     """SHA-256 of a file's content, or of a tune's text, in hex."""
     if score.tune:
