@@ -62,20 +62,9 @@ def official_tensors(config: Clamp2Config) -> list[OfficialTensor]:
             *gpt2_stack(base, ("decoder", "stack"), config.decoder_layers, width),
             OfficialTensor(f"{M3_DECODER}.lm_head.weight", (VOCABULARY, width), (), tied_to=tied),
         ]
-    text = config.text_hidden_size
     return [
-        OfficialTensor(
-            f"{TEXT}.embeddings.word_embeddings.weight", (config.text_vocabulary, text), ("text", "words")
-        ),
-        *_encoder(
-            TEXT,
-            "text",
-            (text, config.text_intermediate_size),
-            config.text_layers,
-            config.text_positions,
-            TEXT_TOKEN_TYPES,
-        ),
-        *_linear("text_proj", ("text_projection",), config.feature_size, text),
+        *text_tower(config.sizes),
+        *_linear("text_proj", ("text_projection",), config.feature_size, config.text_hidden_size),
         *_music_tower(MUSIC, config),
         *_linear("music_proj", ("music_projection",), config.feature_size, width),
     ]
@@ -147,6 +136,18 @@ def config_from_shapes(shapes: Mapping[str, Shape], source: str | Path) -> Clamp
     kind = "M3" if is_m3 else "CLaMP 2"
     check_shapes(official_tensors(config), shapes, source, f"{kind} checkpoint of width {width}")
     return config
+
+
+def text_tower(sizes: Mapping[str, int]) -> list[OfficialTensor]:
+    """The tensors of the text tower, an XLM-RoBERTa, of sizes `TEXT_SIZES`."""
+    width, inner = sizes["text_hidden_size"], sizes["text_intermediate_size"]
+    words = f"{TEXT}.embeddings.word_embeddings.weight"
+    return [
+        OfficialTensor(words, (sizes["text_vocabulary"], width), ("text", "words")),
+        *_encoder(
+            TEXT, "text", (width, inner), sizes["text_layers"], sizes["text_positions"], TEXT_TOKEN_TYPES
+        ),
+    ]
 
 
 def _music_tower(name: str, config: Clamp2Config) -> list[OfficialTensor]:
