@@ -83,10 +83,13 @@ def nll(
     return total / jnp.maximum(count, 1.0)
 
 
-def log_probability(config: ModelConfig, params: Any, patches: jax.Array) -> jax.Array:
+def log_probability(
+    config: ModelConfig, params: Any, patches: jax.Array, dropout_key: jax.Array | None = None
+) -> jax.Array:
     """Log-probability (nats) of each row's whole sequence, float32 (B,) for patches (B, P, 16).
 
     The sum over all target characters, metadata included, as CLaMP-DPO needs it (paper section 3.4).
+    A dropout key turns dropout on; None is evaluation.
     """
-    log_probs, _ = char_log_probs(config, params, patches)
+    log_probs, _ = char_log_probs(config, params, patches, None, dropout_key)
     return log_probs.sum(axis=(1, 2))

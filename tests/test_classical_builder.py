@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
+from tfds_builders.notagen_classical.works import Work, split_works, work_key
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.labels import Prompt
@@ -15,7 +16,6 @@ from notagen_jax.score import KEYS, read_piece
 from tfds_builders import build
 from tfds_builders.notagen_classical.folder_works import folder_works
 from tfds_builders.notagen_classical.music21_works import music21_works
-from tfds_builders.notagen_classical.works import Work, split_works, work_key
 
 DATA = Path(__file__).parent / "data"
 TABLE = """path,composer,period,born,died,instrumentation,title

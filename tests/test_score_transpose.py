@@ -4,7 +4,8 @@ import pytest
 from abctoolkit.transpose import transpose_an_abc_text
 
 from notagen_jax.score import KEYS, ScoreError
-from notagen_jax.score.transpose import Transposer, major_key
+from notagen_jax.score.spelling import major_key
+from notagen_jax.score.transpose import Transposer
 
 TUNES = {
     "accidentals last for a bar": ["c ^c c C =c _c | c ^c2 c c'^c' c' |\n"],
@@ -88,6 +89,6 @@ def test_a_note_without_a_spelling_is_refused():
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_refusal(monkeypatch):
-    monkeypatch.setattr("notagen_jax.score.transpose._spelling", lambda note: 1 / 0)
+    monkeypatch.setattr("notagen_jax.score.elements.split_note", lambda note: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Transposer(tune(["b |\n"])).lines("C")

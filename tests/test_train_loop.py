@@ -22,7 +22,7 @@ from notagen_jax.model import init_params
 from tests.test_train_data import corpus
 from train import loop
 from train.config import DataConfig, OptimizerConfig, RunConfig
-from train.data import Loader, StepBatches, held_out_batches
+from train.data import Loader, held_out_batches
 from train.likelihood import likelihood_loss
 from train.step import LossSums
 
@@ -65,7 +65,7 @@ class StopAfter:
 
 def stage(config: RunConfig, stop_after: int = 0, seed: int = 0) -> loop.Stage:
     """The likelihood stage on made-up pieces."""
-    train: loop.Batches = StepBatches(Loader([corpus(6)], config.data, config.seed))
+    train: loop.Batches = Loader([corpus(6)], config.data, config.seed)
     return loop.Stage(
         config=config.model,
         frozen={},

@@ -3,15 +3,17 @@
 import logging
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import tyro
 
 from notagen_jax.errors import NotaGenError
-from train.config import RunConfig
+
+Config = TypeVar("Config")
 
 
 def main(
-    experiments: dict[str, tuple[str, RunConfig]], train: Callable[[RunConfig], object], description: str
+    experiments: dict[str, tuple[str, Config]], train: Callable[[Config], object], description: str
 ) -> None:
     """Parse `EXPERIMENT [--field value …]`, train, and exit: 1 with one message on a mendable error."""
     logging.getLogger("absl").setLevel(logging.ERROR)

@@ -23,7 +23,11 @@ class DataConfig:
     rows: int = 4
     """Rows of a batch, over all devices."""
     length: int = 1024
-    """Patches of a row, at most the model's window; short pieces share a row."""
+    """Patches of a row, at most the model's window."""
+    packing: Literal["auto", "on", "off"] = "auto"
+    """Whether short pieces share a row; auto: when that saves more than 15 % of the rows."""
+    workers: int = 0
+    """Processes that make batches; 0 leaves it to a thread of this one."""
 
     def __post_init__(self) -> None:
         if self.sources and self.weights and len(self.weights) != len(self.sources):
@@ -34,6 +38,8 @@ class DataConfig:
             raise NotaGenError("data.weights must be whole numbers from 1")
         if self.rows < 1 or self.length < 2:
             raise NotaGenError("data.rows must be at least 1 and data.length at least 2")
+        if self.workers < 0:
+            raise NotaGenError("data.workers must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)

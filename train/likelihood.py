@@ -14,7 +14,7 @@ from notagen_jax.model import init_params
 from train import loop
 from train.checkpointing import model_of_run
 from train.config import RunConfig
-from train.data import Corpus, Loader, StepBatches, has_held_out, held_out_batches, open_corpus
+from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
 from train.step import Batch, Loss, LossSums, Params
 
 
@@ -67,7 +67,7 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
         params=params,
         frozen={},
         loss=likelihood_loss(model),
-        train=StepBatches(Loader(corpora, config.data, config.seed)),
+        train=Loader(corpora, config.data, config.seed),
         held_out={
             corpus.name if names.count(corpus.name) == 1 else f"{corpus.name} ({number})": held_out_batches(
                 corpus, config.data, config.evaluate_rows

@@ -16,13 +16,14 @@ from notagen_jax.score.folder import (
     JOURNAL,
     Job,
     Written,
-    find_scores,
     is_whole,
     journal_line,
     name_scores,
     prepare_score,
     read_journal,
+    source_of,
 )
+from notagen_jax.score.listing import find_scores, scores_in
 
 REPORT = "report.json"
 
@@ -95,14 +96,15 @@ def prepare_all(options: Prepare) -> Tally:
         TimeRemainingColumn,
     )
 
-    scores = find_scores(options.inputs, options.out)
+    files = find_scores(options.inputs, options.out)
+    scores = [score for file in files for score in scores_in(file)]
     _make_folder(options.out)
     earlier = read_journal(options.out)
     names = name_scores(scores, {piece.name: source for source, piece in earlier.items()})
     tally = Tally(found=len(scores))
     jobs = []
     for score in scores:
-        before = earlier.get(str(score.resolve()))
+        before = earlier.get(source_of(score))
         if before is not None and is_whole(before, score, options.out):
             tally.already.append(before)
         else:

@@ -1,73 +1,47 @@
-"""Finds score files in folders, and writes prepared pieces so that an interrupted run can go on."""
+"""Writes prepared pieces so that an interrupted run can go on."""
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
+from notagen_jax.score.listing import Score, tunes_of
 from notagen_jax.score.piece import read_piece
-from notagen_jax.score.source import SCORE_SUFFIXES
-from notagen_jax.score.transpose import KEYS
+from notagen_jax.score.spelling import KEYS
 
 JOURNAL = "pieces.jsonl"
+MAX_NAME_BYTES = 200
+"""Longest name of a piece; the file systems in use take 255 bytes, of which a temporary file needs some."""
 
 
-def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
-    """Return the score files among `inputs` and in the folders among them, sorted, each once.
+def name_scores(scores: Iterable[Score], taken: dict[str, str]) -> dict[Score, str]:
+    """Give each score a file name of its own: its name, or `name-<8 hex digits>` where that is taken.
 
-    Hidden files and what lies under `out` are left out; a file named outright is kept whatever its
-    name. Raises `NotaGenError` when an input is missing or no score is found.
+    `taken` maps names of an earlier run to the source they belong to (`source_of`); a score keeps
+    the name it has there. Names that differ only in capitals count as one (some file systems cannot
+    hold both); one too long for a file name is cut.
     """
-    inputs = list(inputs)
-    found: set[Path] = set()
-    out = out.resolve()
-    for given in inputs:
-        if given.is_file():
-            found.add(given)
-        elif given.is_dir():
-            for folder, folders, files in os.walk(given):
-                folders[:] = [
-                    name
-                    for name in folders
-                    if not name.startswith(".") and Path(folder, name).resolve() != out
-                ]
-                found.update(
-                    Path(folder, name)
-                    for name in files
-                    if name.lower().endswith(SCORE_SUFFIXES) and not name.startswith(".")
-                )
-        else:
-            raise NotaGenError(f"{given}: no such file or folder")
-    if not found:
-        listed = ", ".join(map(str, inputs))
-        raise NotaGenError(f"{listed}: no score found ({' '.join(SCORE_SUFFIXES)})")
-    return sorted(found)
-
-
-def name_scores(scores: Iterable[Path], taken: dict[str, str]) -> dict[Path, str]:
-    """Give each score a file name of its own: its stem, or `stem-<8 hex digits>` where that is taken.
-
-    `taken` maps names of an earlier run to the resolved path they belong to; a score keeps the name
-    it has there. Names that differ only in capitals count as one (some file systems cannot hold both).
-    """
-    scores = list(scores)
     by_source = {source: name for name, source in taken.items()}
     used = {name.casefold() for name in taken}
-    names: dict[Path, str] = {}
+    names: dict[Score, str] = {}
     for score in scores:
-        source = str(score.resolve())
+        source = source_of(score)
         name = by_source.get(source)
         if name is None:
-            name = score.stem
-            if name.casefold() in used:
-                name = f"{score.stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+            name = os.fsencode(score.name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+            if name.casefold() in used or name != score.name:
+                name = f"{name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}"
             used.add(name.casefold())
         names[score] = name
     return names
+
+
+def source_of(score: Score) -> str:
+    """What identifies a score in the journal: its file's resolved path, and the tune after a colon."""
+    return str(replace(score, path=score.path.resolve()))
 
 
 @dataclass(frozen=True)
@@ -80,13 +54,14 @@ class Written:
     original_key: str
     bars: int
     voices: int
+    staves: int
 
 
 @dataclass(frozen=True)
 class Job:
-    """One score to prepare: the file, the name of its pieces and the output folder."""
+    """One score to prepare, the name of its piece and the output folder."""
 
-    score: Path
+    score: Score
     name: str
     out: Path
 
@@ -107,11 +82,12 @@ def prepare_score(job: Job) -> Written:
     write_atomic(interleaved_path(job.out, job.name), piece.interleaved)
     return Written(
         name=job.name,
-        source=str(job.score.resolve()),
+        source=source_of(job.score),
         sha256=digest(job.score),
         original_key=piece.original_key,
         bars=piece.bars,
         voices=piece.voices,
+        staves=piece.staves,
     )
 
 
@@ -125,21 +101,23 @@ def reduced_path(out: Path, key: str, name: str) -> Path:
     return out / "reduced" / key / f"{name}.abc"
 
 
-def is_whole(written: Written, score: Path, out: Path) -> bool:
+def is_whole(written: Written, score: Score, out: Path) -> bool:
     """Whether an earlier run wrote all of a piece from a score that has not changed since."""
     paths = [interleaved_path(out, written.name)]
     paths += [reduced_path(out, key, written.name) for key in KEYS]
     return all(path.is_file() for path in paths) and digest(score) == written.sha256
 
 
-def digest(score: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
-    with score.open("rb") as stream:
+def digest(score: Score) -> str:
+    """SHA-256 of a file's content, or of a tune's text, in hex."""
+    if score.tune:
+        return hashlib.sha256(tunes_of(score.path)[score.tune].encode()).hexdigest()
+    with score.path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_journal(out: Path) -> dict[str, Written]:
-    """Return the pieces that earlier runs wrote into `out`, by resolved source path.
+    """Return the pieces that earlier runs wrote into `out`, by source.
 
     A last line cut short by a crash is left out; its piece is prepared again.
     """

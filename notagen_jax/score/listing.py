@@ -1,0 +1,102 @@
+"""Finds the scores: which files hold some, and which tunes a file of several holds."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from notagen_jax.errors import NotaGenError
+from notagen_jax.score.refusal import ScoreError
+from notagen_jax.score.source import ABC_SUFFIXES, MUSEDATA_SUFFIXES, SCORE_SUFFIXES, is_musedata, read_text
+from notagen_jax.score.tunes import split_tunes
+
+
+@dataclass(frozen=True, order=True)
+class Score:
+    """One score on disk: a file, or one tune of an ABC file that holds several."""
+
+    path: Path
+    tune: str = ""
+    """The tune's `X:` number (`12`; `12-2` for the second tune of that number); '' for the whole file."""
+
+    @property
+    def name(self) -> str:
+        """The file's stem, with `.TUNE` after it where the file holds several."""
+        return f"{self.path.stem}.{self.tune}" if self.tune else self.path.stem
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.tune}" if self.tune else str(self.path)
+
+
+def scores_in(path: str | Path) -> list[Score]:
+    """Return the scores of one file, in its order: itself, or each tune where it is ABC with several.
+
+    The music is not looked at. A file that cannot be read counts as one score: reading that says why.
+    """
+    path = Path(path)
+    if path.suffix.lower() in ABC_SUFFIXES:
+        try:
+            tunes = list(tunes_of(path))
+        except ScoreError:
+            tunes = []
+        if len(tunes) > 1:
+            return [Score(path, tune) for tune in tunes]
+    return [Score(path)]
+
+
+def tunes_of(path: Path) -> dict[str, str]:
+    """Return the tunes of an ABC file by their `X:` numbers, each a complete ABC text.
+
+    Raises `ScoreError` when the file cannot be read. The last file is kept, so that its tunes can be
+    asked for one by one.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
+    return _tunes_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _tunes_of(path: Path, changed: int, size: int) -> dict[str, str]:
+    return split_tunes(read_text(path))
+
+
+def is_score(path: str | Path) -> bool:
+    """Whether a file's name is that of a score; `.md` and `.zip` are looked into."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
+
+
+def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
+    """Return the score files among `inputs` and in the folders among them, sorted, each once.
+
+    Hidden files and what lies under `out` are left out; a file named outright is kept whatever its
+    name. Raises `NotaGenError` when an input is missing or no score is found.
+    """
+    inputs = list(inputs)
+    found: set[Path] = set()
+    out = out.resolve()
+    for given in inputs:
+        if given.is_file():
+            found.add(given)
+        elif given.is_dir():
+            for folder, folders, files in os.walk(given):
+                folders[:] = [
+                    name
+                    for name in folders
+                    if not name.startswith(".") and Path(folder, name).resolve() != out
+                ]
+                found.update(
+                    Path(folder, name)
+                    for name in files
+                    if not name.startswith(".") and is_score(Path(folder, name))
+                )
+        else:
+            raise NotaGenError(f"{given}: no such file or folder")
+    if not found:
+        listed = ", ".join(map(str, inputs))
+        raise NotaGenError(f"{listed}: no score found ({' '.join(SCORE_SUFFIXES)})")
+    return sorted(found)
