@@ -75,7 +75,7 @@ class ScorePieces:
 
     def name(self, corpus: int, piece: int) -> str:
         """The stable name of a piece."""
-        return str(self.corpora[corpus].rows[piece * len(KEYS)]["name"].decode())
+        return self.corpora[corpus].piece_name(piece)
 
     def names(self, step: int) -> list[str]:
         """The pieces in the whole batch of update `step`."""

@@ -215,6 +215,16 @@ def _norm(name: str, path: tuple[str, ...], width: int, layer: int | None = None
     ]
 
 
+def describe(config: Clamp2Config) -> str:
+    """The sizes of a model in one line."""
+    kind = "M3" if config.decoder_layers else "CLaMP 2"
+    text = f", {config.text_layers} text layers of {config.text_hidden_size}" if config.has_text else ""
+    return (
+        f"{kind}: {config.parameters:,} parameters, {config.music_layers} music layers of "
+        f"{config.hidden_size}{text}, segments of {config.patch_length} patches"
+    )
+
+
 CLAMP2 = Layout(
     model="CLaMP 2",
     holds=is_clamp2,
@@ -223,4 +233,5 @@ CLAMP2 = Layout(
     read_config=Clamp2Config.from_json,
     sizes=SIZES,
     is_ignored=is_ignored,
+    describe=describe,
 )
