@@ -54,7 +54,7 @@ def test_a_score_without_such_things_is_left_alone():
     assert ElementTree.tostring(normalised(document).getroot()) == ElementTree.tostring(
         ElementTree.fromstring(document)
     )
-    assert sum(map(len, RULES.values())) == 5
+    assert sum(map(len, RULES.values())) == 6
 
 
 def test_what_cannot_be_written_is_still_refused():

@@ -17,7 +17,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.score.batch import Done, run_isolated
 from tfds_builders import shards
 from tfds_builders.conversion import convert
-from tfds_builders.journal import LineCount, new_segment
+from tfds_builders.journal import TODO, LineCount, new_segment
 from tfds_builders.shards import Shard
 from tfds_builders.works import Work
 
@@ -91,7 +91,7 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
     except ImportError as error:
         raise NotaGenError("--beam needs Apache Beam: pip install 'notagen-jax[beam]'") from error
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="todo-", dir=folder) as todo:
+    with tempfile.TemporaryDirectory(prefix=TODO, dir=folder) as todo:
         paths = []
         for number, item in enumerate(items):
             paths.append(f"{todo}/{number:06d}.pickle")
@@ -99,9 +99,10 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
         try:
             with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
                 _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_Task(work))
-        except RuntimeError as error:
+        except RuntimeError as error:  # what a runner makes of whatever ended its workers
+            reason = str(error).strip().splitlines()[-1]
             raise NotaGenError(
-                f"the Beam pipeline failed ({error}); the same command goes on from here"
+                f"the Beam pipeline failed ({reason}); the same command goes on from here"
             ) from error
 
 

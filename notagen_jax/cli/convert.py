@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 class Convert:
     """Convert a checkpoint: official .pth file, converted directory or training run, to either form.
 
-    NotaGen, CLaMP 2 and M3 models are told apart by their tensors, and sizes read from them. PyTorch
-    files need the `convert` extra: pip install "notagen-jax[convert]".
+    NotaGen, CLaMP 2 and M3 models are told apart by their tensors, and sizes read from them. Adapters,
+    as a folder or a training run, are merged with the model that they adapt. PyTorch files need the
+    `convert` extra: pip install "notagen-jax[convert]".
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint to read: a .pth file, a converted directory, a training run, mini, or judge."""
+    """Checkpoint to read: a .pth file, a converted directory, a training run, adapters, mini, or judge."""
     target: Annotated[Path, tyro.conf.Positional]
     """Where to write: a name ending in .pth becomes an official file, any other a directory."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -32,6 +33,10 @@ class Convert:
     """Checkpoint of a training run: best, last or a step number. Default: last."""
     tokenizer: Path | None = None
     """CLaMP 2 to a directory: folder of its text model (XLM-RoBERTa's), whose tokenizer is kept with it."""
+    base: str | None = None
+    """Of adapters: the model that they adapt, where it is no longer where they were trained."""
+    adapters: bool = False
+    """Of a training run of adapters: write the adapters alone, not merged."""
     force: bool = False
     """Replace an existing .pth file, or write into a folder that holds other files."""
 
@@ -40,6 +45,8 @@ def run(options: Convert) -> int:
     """Convert and report; raises `NotaGenError` on a bad source or a target that is in the way."""
     from notagen_jax.checkpoints import directory, pth
 
+    if options.adapters:
+        return _write_adapters(options)
     to_file = options.target.suffix.lower() in pth.SUFFIXES
     if to_file:
         pth.check_writable(options.target, options.force)
@@ -74,7 +81,13 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
 
     def opened(labelled: bool = True, mapped: bool = False) -> "StoredCheckpoint":
         return checkpoints.open_stored(
-            options.source, options.step, mapped, labelled, layouts=(NOTAGEN, CLAMP2), packaged=packaged
+            options.source,
+            options.step,
+            mapped,
+            labelled,
+            base=options.base,
+            layouts=(NOTAGEN, CLAMP2),
+            packaged=packaged,
         )
 
     if to_file:  # holds weights only
@@ -119,6 +132,21 @@ def _with_tokenizer(
         )
     config = with_text_settings(stored.config, file.parent)
     return dataclasses.replace(stored, config=config), {file.name: file.read_bytes()}
+
+
+def _write_adapters(options: Convert) -> int:
+    """Write the adapters of the source to a folder of their own; raises `NotaGenError` if there are none."""
+    from notagen_jax import checkpoints
+    from notagen_jax.checkpoints.adapters import save_adapters
+
+    adapters = checkpoints.load_adapters(options.source, options.step)
+    save_adapters(options.target, adapters)
+    lora = adapters.adapted.lora
+    print(f"read    {adapters.source} ({_size(adapters.source)})")
+    print(f"wrote   {options.target} ({_size(options.target)}, float32)")
+    print(f"adapts  {adapters.adapted.base}")
+    print(f"lora    rank {lora.rank}, alpha {lora.alpha:g}, in {', '.join(lora.projections)}")
+    return 0
 
 
 def _size(path: Path) -> str:

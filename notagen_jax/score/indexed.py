@@ -31,13 +31,15 @@ class Indexed:
         several: dict[str, list[Any]] = {}
         for child in element:
             tag = child.tag
-            if tag != "notations" or not _PLAIN_NOTATIONS.issuperset(mark.tag for mark in child):
-                found = Indexed(child) if tag in _INDEXED_INSIDE else child
-                if tag in first:
-                    several.setdefault(tag, [first[tag]]).append(found)
-                else:
-                    first[tag] = found
-                    texts[tag] = child.text or ""
+            found: Any = child
+            if tag in _INDEXED_INSIDE:
+                # Only the first notations count, so plain ones are found as none and not passed over.
+                found = None if _is_plain(child) else Indexed(child)
+            if tag in first:
+                several.setdefault(tag, [first[tag]]).append(found)
+            else:
+                first[tag] = found
+                texts[tag] = child.text or ""
             for grandchild in child:
                 path = f"{tag}/{grandchild.tag}"
                 if path in first:
@@ -93,3 +95,7 @@ class IndexedTree(ElementTree):
         """The parts, indexed; anything else as `ElementTree` has it."""
         found = super().findall(path, namespaces)
         return [_Part(part) for part in found] if path == "part" else found
+
+
+def _is_plain(notations: Element) -> bool:
+    return notations.tag == "notations" and _PLAIN_NOTATIONS.issuperset(mark.tag for mark in notations)

@@ -64,9 +64,11 @@ def _tunes_of(path: Path, changed: int, size: int) -> dict[str, str]:
 
 
 def is_score(path: str | Path) -> bool:
-    """Whether a file's name is that of a score; `.md` and `.zip` are looked into."""
+    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into."""
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix not in (*SCORE_SUFFIXES, *MUSEDATA_SUFFIXES) or not path.is_file():
+        return False
     return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
 
 

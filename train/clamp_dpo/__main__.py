@@ -1,7 +1,6 @@
 """K iterations of CLaMP-DPO in one command: `python -m train.clamp_dpo mini --ground-truth FOLDER…`."""
 
 from notagen_jax import clamp2
-from notagen_jax.compilation import enable_compilation_cache
 from train.clamp_dpo.config import ClampDPOConfig
 from train.clamp_dpo.driver import Driver, Stopped, say_to_stderr
 from train.command import main
@@ -10,7 +9,6 @@ from train.configs import CLAMP_DPO
 
 def run(config: ClampDPOConfig) -> None:
     """Run or go on with a run, and tell where its report is."""
-    enable_compilation_cache()
     try:
         Driver(config, clamp2.load, say_to_stderr).go()
     except Stopped as stopped:
