@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import ScoreError, piece_from_abc, read_piece, source
+from notagen_jax.score import ScoreError, archive, piece_from_abc, read_piece, source
 
 DATA = Path(__file__).parent / "data"
 CONTAINER = '<container><rootfiles><rootfile full-path="{}"/></rootfiles></container>'
@@ -38,11 +38,7 @@ def refusal(path: Path) -> ScoreError:
         ("a.xml", b"<score-partwise><part>", "not well-formed XML"),
         ("a.xml", b'<?xml version="1.0" encoding="klingon"?><score-partwise/>', "not well-formed XML"),
         ("a.xml", b"<html/>", "not a MusicXML score"),
-        (
-            "a.xml",
-            b"<score-timewise/>",
-            "score-timewise MusicXML is not supported; save it as score-partwise",
-        ),
+        ("a.xml", b"<score-timewise><part-list/></score-timewise>", "the score has no notes"),
         ("a.xml", LAUGHS.encode(), "the XML declares entities; remove its <!ENTITY> lines"),
         ("a.xml", LAUGHS.encode("utf-16"), "the XML declares entities; remove its <!ENTITY> lines"),
         ("a.xml", EMPTY_SCORE.format("").encode(), "the score has no notes"),
@@ -50,10 +46,14 @@ def refusal(path: Path) -> ScoreError:
         ("a.mxl", b"PK\x03\x04 cut off", "not a readable archive; export the score again"),
         ("a.pdf", b"%PDF", "not a score file (.xml, .musicxml, .mxl, .abc, .krn or MuseData)"),
         ("a.abc", b"X:1\nK:C\nabc|\nX:2\nK:C\nabc|\n", "the ABC holds several tunes"),
-        ("a.abc", b"K:C\nV:1\nV:1\nabc \x01|\n", "the music has control characters"),
-        ("a.abc", b"K:Q\nV:1\nV:1\nabc|abc|\n", "the key cannot be transposed"),
-        ("a.abc", b"K:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n", "the voices have unequal numbers of bars"),
-        ("a.abc", b"K:C\nV:1\nV:1\n", "the voices cannot be cut into bars"),
+        ("a.abc", b"L:1/8\nK:C\nV:1\nV:1\nabc \x01|\n", "the music has control characters"),
+        ("a.abc", b"L:1/8\nK:Q\nV:1\nV:1\nabc|abc|\n", "the key cannot be transposed"),
+        (
+            "a.abc",
+            b"L:1/8\nK:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n",
+            "the voices have unequal numbers of bars",
+        ),
+        ("a.abc", b"L:1/8\nK:C\nV:1\nV:1\n", "the voices cannot be cut into bars"),
     ],
 )
 def test_reason(tmp_path, name, content, reason):
@@ -68,10 +68,10 @@ def test_missing_file(tmp_path):
 
 def test_unequal_bars_names_the_voices():
     with pytest.raises(ScoreError, match=r"V:1 2, V:2 1"):
-        piece_from_abc("a", "K:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n")
+        piece_from_abc("a", "L:1/8\nK:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n")
 
 
-def archive(path: Path, members: dict[str, bytes | str]) -> Path:
+def zipped(path: Path, members: dict[str, bytes | str]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         for name, content in members.items():
             out.writestr(name, content)
@@ -79,7 +79,7 @@ def archive(path: Path, members: dict[str, bytes | str]) -> Path:
 
 
 def test_archive_without_a_document(tmp_path):
-    path = archive(tmp_path / "a.mxl", {"readme.txt": "none"})
+    path = zipped(tmp_path / "a.mxl", {"readme.txt": "none"})
     assert refusal(path).reason == "the archive holds no MusicXML document"
 
 
@@ -87,7 +87,7 @@ def test_archive_without_a_document(tmp_path):
 def test_archive_with_a_poor_container_is_read_by_its_members(tmp_path, container):
     document = source.read_musicxml(DATA / "bach_bwv113_8.mxl")
     members = {"META-INF/container.xml": container, "music.musicxml": document}
-    assert read_piece(archive(tmp_path / "a.mxl", members)).bars == 14
+    assert read_piece(zipped(tmp_path / "a.mxl", members)).bars == 14
 
 
 def test_container_decides_which_document(tmp_path):
@@ -97,12 +97,12 @@ def test_container_decides_which_document(tmp_path):
         "META-INF/container.xml": CONTAINER.format("b/c.xml"),
         "b/c.xml": document,
     }
-    assert read_piece(archive(tmp_path / "a.mxl", members)).bars == 14
+    assert read_piece(zipped(tmp_path / "a.mxl", members)).bars == 14
 
 
 def test_zip_bomb_is_refused_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_SCORE_BYTES", 2**20)
-    path = archive(tmp_path / "a.mxl", {"a.xml": b" " * (64 * 2**20)})
+    monkeypatch.setattr(archive, "MAX_SCORE_BYTES", 2**20)
+    path = zipped(tmp_path / "a.mxl", {"a.xml": b" " * (64 * 2**20)})
     assert path.stat().st_size < 2**20
     tracemalloc.start()
     try:
@@ -113,7 +113,7 @@ def test_zip_bomb_is_refused_in_bounded_memory(tmp_path, monkeypatch):
 
 
 def test_large_plain_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_SCORE_BYTES", 2**20)
+    monkeypatch.setattr(archive, "MAX_SCORE_BYTES", 2**20)
     path = tmp_path / "a.xml"
     path.write_bytes(b"<a>" + b" " * 2**20)
     assert refusal(path).reason == "larger than 1 MiB; split the score"

@@ -162,7 +162,7 @@ def test_from_scores_to_a_fine_tuned_model(tmp_path):
         "tfds_builders.build", "--config", "folder", "--source", songs, "--data-dir", tmp_path / "data"
     )
     assert built.returncode == 0, built.stderr
-    source = tmp_path / "data/notagen_classical/folder/1.0.0"
+    source = tmp_path / "data/notagen_classical/folder/2.0.0"
 
     pretrain = command("train.pretrain", "mini", "--run", tmp_path / "a", "--data.sources", source, *TINY_RUN)
     assert pretrain.returncode == 0, pretrain.stderr

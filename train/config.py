@@ -14,7 +14,7 @@ class DataConfig:
     """Where the pieces come from and how they are cut into batches."""
 
     sources: tuple[str, ...] = ()
-    """Folders of built data sets (as `python -m tfds_builders.build` prints them)."""
+    """Folders of built data sets (as `python -m tfds_builders.build` prints them), or exported files."""
     weights: tuple[int, ...] = ()
     """How often an epoch goes through each source; empty means once each."""
     keys: Literal["uniform", "near", "original"] = "uniform"

@@ -1,19 +1,29 @@
 """Humdrum kern and MuseData to MusicXML, by music21 (an optional package)."""
 
 import contextlib
+import importlib
 import io
 import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.score.collection import collection_paused
+from notagen_jax.score.kern import check_kern
 from notagen_jax.score.refusal import ScoreError, describe
+
+# What music21 says of a note that it goes on without.
+_LEFT_OUT = "WARNING: Error in parsing event"
 
 
 def kern_to_musicxml(text: str) -> bytes:
     """Convert one Humdrum kern score into a partwise MusicXML document.
 
-    Raises `ScoreError` when music21 cannot read it, `NotaGenError` when music21 is not installed.
+    Raises `ScoreError` when it is damaged, cut off, or nothing that music21 can read; `NotaGenError`
+    when music21 is not installed.
     """
+    check_kern(text)
     humdrum = _music21("humdrum.spineParser")
 
     def read() -> Any:
@@ -45,23 +55,30 @@ def musedata_to_musicxml(parts: list[str]) -> bytes:
     return _exported(read)
 
 
-def _exported(read: Any) -> bytes:
+def _exported(read: Callable[[], Any]) -> bytes:
     exporter = _music21("musicxml.m21ToXml")
     notices = io.StringIO()
     try:
-        with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices):
-            return exporter.GeneralObjectExporter(read()).parse()
+        with (
+            contextlib.redirect_stderr(notices),
+            contextlib.redirect_stdout(notices),
+            warnings.catch_warnings(action="ignore"),
+            collection_paused(),
+        ):
+            document = exporter.GeneralObjectExporter(read()).parse()
     except Exception as error:
         # music21's exceptions share no base but this one.
         raise ScoreError("music21 cannot read it", describe(error)) from error
+    left_out = notices.getvalue().partition(_LEFT_OUT)[2]
+    if left_out:
+        raise ScoreError("music21 cannot read it", left_out.splitlines()[0].strip()[:200])
+    return document
 
 
 def _music21(name: str) -> Any:
-    import importlib
-
     try:
         return importlib.import_module(f"music21.{name}")
     except ImportError as error:
         raise NotaGenError(
-            "kern and MuseData scores need music21; install it with: pip install 'notagen-jax[kern]'"
+            "kern and MuseData scores need music21; install it with: pip install music21"
         ) from error
