@@ -4,7 +4,8 @@ import dataclasses
 import json
 import os
 import reprlib
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self, TypeVar
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
@@ -21,7 +22,10 @@ SIZES = ("hidden_size", "patch_layers", "char_layers", "patch_length")
 MOST_UNROLLED = 1024
 """More blocks than any model has; a program of more of them would not compile in any time."""
 
-_REMEDY = "put the original file back, or convert the checkpoint again"
+Configuration = TypeVar("Configuration")
+
+CONFIG_REMEDY = "put the original file back, or convert the checkpoint again"
+"""How a message about a broken configuration file ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,9 @@ class ModelConfig:
     """Patch-level attention: plain XLA, or cuDNN's flash attention (GPU, bfloat16 only)."""
     remat: bool = False
     """Recompute each block's activations in the backward pass, to save memory."""
+    char_chunk: int = 0
+    """Patches of each row that the character decoder takes at a time, recomputed in the backward pass,
+    to save memory; 0 takes all."""
     unroll: int = 1
     """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 
@@ -58,6 +65,9 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise _refusal(f"{name} must be a positive integer", value)
+        chunk = self.char_chunk
+        if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 0:
+            raise _refusal("char_chunk must be a whole number from 0", chunk)
         if self.unroll > MOST_UNROLLED:
             raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
         if self.hidden_size % HEAD_SIZE:
@@ -76,6 +86,11 @@ class ModelConfig:
             raise NotaGenError(
                 "model configuration: cudnn attention needs dtype bfloat16 and attention_dropout 0"
             )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The fields that decide the parameters."""
+        return {name: getattr(self, name) for name in SIZES}
 
     @property
     def heads(self) -> int:
@@ -106,24 +121,33 @@ class ModelConfig:
         Raises `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another
         type.
         """
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:  # nested without end counts as broken too
-            raise NotaGenError(f"{source}: not a JSON file ({error}); {_REMEDY}") from error
-        if not isinstance(fields, dict):
-            raise NotaGenError(f"{source}: expected a JSON object of model sizes; {_REMEDY}")
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(fields) - known)
-        missing = sorted(set(SIZES) - set(fields))
-        if unknown or missing:
-            raise NotaGenError(
-                f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing}); "
-                f"{_REMEDY}"
-            )
-        try:
-            return cls(**fields)
-        except NotaGenError as error:
-            raise NotaGenError(f"{source}: {error}; correct it, or {_REMEDY}") from error
+        return parse_config(cls, text, source, SIZES)
+
+
+def parse_config(kind: type[Configuration], text: str, source: str, sizes: Sequence[str]) -> Configuration:
+    """The configuration of type `kind` that a JSON object of its fields states.
+
+    `source` names the file in errors; `sizes` are the fields that must be there. Raises
+    `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another type.
+    """
+    try:
+        fields = json.loads(text)
+    except (ValueError, RecursionError) as error:  # nested without end counts as broken too
+        raise NotaGenError(f"{source}: not a JSON file ({error}); {CONFIG_REMEDY}") from error
+    if not isinstance(fields, dict):
+        raise NotaGenError(f"{source}: expected a JSON object of model sizes; {CONFIG_REMEDY}")
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(fields) - known)
+    missing = sorted(set(sizes) - set(fields))
+    if unknown or missing:
+        raise NotaGenError(
+            f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing}); "
+            f"{CONFIG_REMEDY}"
+        )
+    try:
+        return kind(**fields)
+    except NotaGenError as error:
+        raise NotaGenError(f"{source}: {error}; correct it, or {CONFIG_REMEDY}") from error
 
 
 def read_config(path: str | os.PathLike[str]) -> ModelConfig:
@@ -131,7 +155,7 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
 
     Raises `NotaGenError` naming the file when it cannot be read or is not a model configuration.
     """
-    return ModelConfig.from_json(read_text(path, _REMEDY), str(path))
+    return ModelConfig.from_json(read_text(path, CONFIG_REMEDY), str(path))
 
 
 def _refusal(demand: str, value: object) -> NotaGenError:

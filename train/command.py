@@ -3,20 +3,24 @@
 import logging
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 import tyro
 
+from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
-from train.config import RunConfig
+
+Config = TypeVar("Config")
 
 
 def main(
-    experiments: dict[str, tuple[str, RunConfig]], train: Callable[[RunConfig], object], description: str
+    experiments: dict[str, tuple[str, Config]], train: Callable[[Config], object], description: str
 ) -> None:
     """Parse `EXPERIMENT [--field value …]`, train, and exit: 1 with one message on a mendable error."""
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         config = tyro.extras.overridable_config_cli(experiments, description=description)
+        enable_compilation_cache()
         train(config)
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)

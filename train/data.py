@@ -1,254 +1,176 @@
-"""Batches of packed pieces: which pieces, in which key, in which row, as pure functions of the seed.
+"""Batches of pieces: which, in which key, in which row, as a pure function of (seed, step).
 
-An epoch's plan depends only on (seed, epoch), so a run that stops after any batch goes on with the
-next one exactly, whatever was in flight.
+The stream of rows has no end and no state: row r is found from r alone (`train.packing`), so update
+`step` reads rows `step * rows …` whatever ran before, on however many hosts.
 """
 
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from notagen_jax.config import PATCH_SIZE
 from notagen_jax.errors import NotaGenError
-from notagen_jax.patches import Piece, encode_piece, window
+from notagen_jax.patches import encode_piece, window
 from notagen_jax.score import KEYS
 from train.config import DataConfig
+from train.corpus import Corpus, has_held_out, open_corpus
+from train.keys import choose_key, possible_keys
+from train.packing import RowOrder
+from train.prefetch import ahead
 
-PITCH_CLASSES = {
-    name: pitch
-    for pitch, names in enumerate(["C", "C# Db", "D", "Eb", "E", "F", "F# Gb", "G", "Ab", "A", "Bb", "B Cb"])
-    for name in names.split()
-}
-NEAR_WEIGHTS = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
-"""Fine-tuning: chance of a key -3 … +3 semitones from the original (paper section 3.3)."""
-ENHARMONIC = {1: (("Db", "C#"), 0.8), 11: (("B", "Cb"), 0.8), 6: (("F#", "Gb"), 0.5)}
-"""Pitch classes with two names and the chance of the first."""
+__all__ = ["Corpus", "Item", "Loader", "choose_key", "has_held_out", "held_out_batches", "open_corpus"]
+
+HostBatch = dict[str, np.ndarray]
 
 
-class Rows(Protocol):
-    """Records in the form of the builders: row 15·piece + key, fields `text`, `period` and so on."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """One split of one data set, read piece by piece in any key."""
-
-    name: str
-    rows: Rows
-
-    def __len__(self) -> int:
-        """Number of pieces."""
-        return len(self.rows) // len(KEYS)
-
-    def original_key(self, piece: int) -> int:
-        """Index in `KEYS` of the key that the piece was written in."""
-        return int(self.rows[piece * len(KEYS)]["original_key"])
-
-    def text(self, piece: int, key: int, prompt: bool) -> str:
-        """Reduced text of a piece in a key, headed by the prompt's lines and `%end` if asked."""
-        row = self.rows[piece * len(KEYS) + key]
-        text = row["text"].decode()
-        if not prompt:
-            return text
-        labels = (row[field].decode() for field in ("period", "composer", "instrumentation"))
-        return "".join(f"%{label}\n" for label in labels) + "%end\n" + text
-
-    def label(self, piece: int) -> tuple[str, str, str]:
-        """Period, composer and instrumentation of a piece."""
-        row = self.rows[piece * len(KEYS)]
-        return row["period"].decode(), row["composer"].decode(), row["instrumentation"].decode()
-
-
-def open_corpus(folder: str, split: str) -> Corpus:
-    """Open one split ("train", "validation") of a built data set by its folder.
-
-    Raises `NotaGenError` when the folder holds no data set, the split is missing or broken, or tfds
-    is not installed.
-    """
-    splits = _splits(folder)
-    if split not in splits:
-        raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(splits) or 'none'}")
-    rows = splits[split]
-    if not len(rows) or len(rows) % len(KEYS):
-        raise NotaGenError(
-            f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again"
-        )
-    return Corpus("/".join(Path(folder).parts[-3:-1]), rows)
-
-
-def has_held_out(folder: str) -> bool:
-    """Whether a built data set is large enough to have a validation split with pieces in it."""
-    return len(_splits(folder).get("validation", ())) > 0
-
-
-def _splits(folder: str) -> dict[str, Rows]:
-    """The splits of a built data set by name."""
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise NotaGenError(
-            "reading data sets needs the data extra: pip install 'notagen-jax[data]'"
-        ) from error
-    if not (Path(folder) / "dataset_info.json").is_file():
-        raise NotaGenError(
-            f"{folder}: no built data set here; build one with `python -m tfds_builders.build`"
-        )
-    return dict(tfds.builder_from_directory(folder).as_data_source())
-
-
-def choose_key(original: int, policy: str, rng: np.random.Generator) -> int:
-    """Index in `KEYS` of the key to train on, by the policy of `DataConfig.keys`."""
-    if policy == "original":
-        return original
-    if policy == "uniform":
-        return int(rng.integers(len(KEYS)))
-    pitch = (PITCH_CLASSES[KEYS[original]] + int(rng.choice(7, p=NEAR_WEIGHTS)) - 3) % 12
-    if pitch in ENHARMONIC:
-        (first, second), chance = ENHARMONIC[pitch]
-        return KEYS.index(first if rng.random() < chance else second)
-    return KEYS.index(next(name for name, value in PITCH_CLASSES.items() if value == pitch))
-
-
-@dataclasses.dataclass(frozen=True)
-class Item:
-    """One piece of an epoch: where it is, in which key, and the seed of its window."""
+class Item(NamedTuple):
+    """One piece in one place of the stream."""
 
     corpus: int
     piece: int
     key: int
-    window_seed: int
-
-
-def pack(lengths: Sequence[int], capacity: int, open_rows: int = 64) -> list[list[int]]:
-    """Distribute items over rows of `capacity`: each goes to the fullest open row that takes it.
-
-    Returns the item numbers of each row; every item stands in exactly one. A row that nothing can
-    join any more, or the fullest of more than `open_rows`, is closed.
-    """
-    closed: list[list[int]] = []
-    rows: list[tuple[int, list[int]]] = []
-    for item, length in enumerate(lengths):
-        fitting = [i for i, (used, _) in enumerate(rows) if used + length <= capacity]
-        if fitting:
-            best = max(fitting, key=lambda i: rows[i][0])
-            rows[best] = (rows[best][0] + length, [*rows[best][1], item])
-        else:
-            rows.append((length, [item]))
-        if len(rows) > open_rows:
-            fullest = max(range(len(rows)), key=lambda i: rows[i][0])
-            closed.append(rows.pop(fullest)[1])
-    return closed + [items for _, items in rows]
+    window: np.random.Generator | None
+    """Draws the part of a piece that is longer than a row; None takes its head."""
 
 
 class Loader:
-    """Batches of packed rows from weighted corpora; batch b of epoch e is a function of the seed."""
+    """Batches from weighted corpora: the `Batches` of the likelihood stages."""
 
     def __init__(self, corpora: Sequence[Corpus], config: DataConfig, seed: int) -> None:
-        """Raises `NotaGenError` on a piece that cannot be encoded, naming the corpus and the piece."""
-        self.corpora = corpora
+        """Reads the indices of the corpora, not their texts.
+
+        Raises `NotaGenError` when an index is broken, or prompts are asked of a corpus without labels.
+        """
+        self.corpora = list(corpora)
         self.config = config
         self.seed = seed
-        weights = config.weights or (1,) * len(corpora)
-        self._pieces = [
-            (c, piece)
-            for c, (corpus, weight) in enumerate(zip(corpora, weights, strict=True))
-            for piece in range(len(corpus))
-            for _ in range(weight)
+        weights = config.weights or (1,) * len(self.corpora)
+        room = [
+            np.tile(self._room(corpus), weight) for corpus, weight in zip(self.corpora, weights, strict=True)
         ]
-        self._original = {item: corpora[item[0]].original_key(item[1]) for item in set(self._pieces)}
-        self._lengths: dict[tuple[int, int, int], int] = {}
-        self._plans: dict[int, list[list[Item]]] = {}
+        self._ends = np.cumsum([len(part) for part in room])
+        self.order = RowOrder(np.concatenate(room), config.length, config.packing, seed)
+
+    def _room(self, corpus: Corpus) -> np.ndarray:
+        """Patches that each piece may take of a row, whichever of its possible keys is drawn: int32."""
+        index = corpus.index
+        possible = possible_keys(self.config.keys)[index["original_key"]]
+        longest = np.where(possible, index["patches"], 0).max(axis=1)
+        if self.config.prompts:
+            unlabelled = np.flatnonzero(index["prompt"] == 0)
+            if len(unlabelled):
+                raise NotaGenError(
+                    f"{corpus.name}: {corpus.piece_name(int(unlabelled[0]))} has no labels "
+                    f"({len(unlabelled)} of {len(corpus)} pieces); turn data.prompts off"
+                )
+            longest = longest + index["prompt"]
+        return np.minimum(longest, self.config.length).astype(np.int32)
 
     @property
     def fingerprint(self) -> str:
         """Digest of all that the order of the data depends on."""
-        sizes = [(corpus.name, len(corpus)) for corpus in self.corpora]
-        settings = dataclasses.replace(self.config, sources=())
-        return hashlib.sha256(repr((sizes, settings, self.seed)).encode()).hexdigest()[:16]
+        settings = dataclasses.replace(self.config, sources=(), workers=0)
+        digest = hashlib.sha256(repr((settings, self.seed)).encode())
+        for corpus in self.corpora:
+            digest.update(f"{corpus.name} {len(corpus)}".encode())
+            digest.update(corpus.index.tobytes())
+        return digest.hexdigest()[:16]
 
-    def _piece(self, item: Item) -> Piece:
+    def row_items(self, number: int) -> list[Item]:
+        """The pieces in row `number` (from 0) of the endless stream, and what becomes of them."""
+        epoch, numbers = self.order.row(number)
+        items = []
+        for item in numbers:
+            corpus = int(np.searchsorted(self._ends, item, side="right"))
+            start = int(self._ends[corpus - 1]) if corpus else 0
+            piece = (item - start) % len(self.corpora[corpus])
+            rng = np.random.default_rng((self.seed, epoch, item))
+            key = choose_key(self.corpora[corpus].original_key(piece), self.config.keys, rng)
+            items.append(Item(corpus, piece, key, rng))
+        return items
+
+    def encode(self, item: Item) -> np.ndarray:
+        """uint8 (n, 16), n ≤ length: a piece in its key, cut if it is longer.
+
+        Raises `NotaGenError` naming a piece that cannot be encoded.
+        """
         corpus = self.corpora[item.corpus]
         try:
-            return encode_piece(corpus.text(item.piece, item.key, self.config.prompts))
+            piece = encode_piece(corpus.text(item.piece, item.key, self.config.prompts))
         except NotaGenError as error:
             raise NotaGenError(f"{corpus.name}, piece {item.piece} in {KEYS[item.key]}: {error}") from error
+        if item.window is None:
+            return piece.patches[: self.config.length]
+        return window(piece, self.config.length, item.window)
 
-    def _length(self, item: Item) -> int:
-        """Patches that a piece takes of a row; one that must be cut counts as a whole row.
+    def rows(self, rows: Sequence[Sequence[Item]]) -> HostBatch:
+        """Rows of pieces as arrays: patches uint8 (rows, length, 16), segments int32 (rows, length).
 
-        A window near the end of a long piece can be shorter than the row. Its length is not used, so
-        that the plan depends only on the pieces and keys, never on the windows drawn before.
+        Segments number the pieces of a row from 1 and are 0 in padding.
         """
-        known = self._lengths.get((item.corpus, item.piece, item.key))
-        if known is None:
-            known = min(self._piece(item).length, self.config.length)
-            self._lengths[item.corpus, item.piece, item.key] = known
-        return known
+        patches = np.zeros((len(rows), self.config.length, PATCH_SIZE), np.uint8)
+        segments = np.zeros((len(rows), self.config.length), np.int32)
+        for row, items in enumerate(rows):
+            start = 0
+            for number, item in enumerate(items, 1):
+                encoded = self.encode(item)
+                patches[row, start : start + len(encoded)] = encoded
+                segments[row, start : start + len(encoded)] = number
+                start += len(encoded)
+        return {"patches": patches, "segments": segments}
 
-    def plan(self, epoch: int) -> list[list[Item]]:
-        """The rows of an epoch, each a list of pieces that fit it, in training order."""
-        if epoch not in self._plans:
-            rng = np.random.default_rng((self.seed, epoch))
-            items = []
-            for index in rng.permutation(len(self._pieces)):
-                corpus, piece = self._pieces[index]
-                key = choose_key(self._original[corpus, piece], self.config.keys, rng)
-                items.append(Item(corpus, piece, key, int(rng.integers(2**31))))
-            rows = pack([self._length(item) for item in items], self.config.length)
-            order = rng.permutation(len(rows))
-            self._plans = {epoch: [[items[i] for i in rows[row]] for row in order]}
-        return self._plans[epoch]
+    def batch(self, step: int, process: int = 0, processes: int = 1) -> HostBatch:
+        """The batch of update `step` (from 0): this process's contiguous share of its rows.
 
-    def row(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
-        """One packed row: patches uint8 (length, 16) and segments int32 (length,), 0 for padding."""
-        patches = np.zeros((self.config.length, PATCH_SIZE), np.uint8)
-        segments = np.zeros(self.config.length, np.int32)
-        start = 0
-        for number, item in enumerate(items, 1):
-            encoded = window(self._piece(item), self.config.length, np.random.default_rng(item.window_seed))
-            patches[start : start + len(encoded)] = encoded
-            segments[start : start + len(encoded)] = number
-            start += len(encoded)
-        return patches, segments
-
-    def batches(
-        self, epoch: int = 0, batch: int = 0
-    ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, int]]]:
-        """Endless batches from a position: ({patches, segments}, position of the batch after it).
-
-        patches uint8 (rows, length, 16), segments int32 (rows, length). The last batch of an epoch
-        is filled up with empty rows.
+        The shares of all processes, one after the other, are the batch of a single process. Raises
+        `NotaGenError` when the rows do not divide.
         """
-        rows = self.config.rows
-        while True:
-            plan = self.plan(epoch)
-            for start in range(batch * rows, len(plan), rows):
-                chosen = plan[start : start + rows]
-                made = [self.row(items) for items in chosen + [[]] * (rows - len(chosen))]
-                patches, segments = (np.stack(arrays) for arrays in zip(*made, strict=True))
-                batch += 1
-                after = {"epoch": epoch, "batch": batch}
-                if start + rows >= len(plan):
-                    after = {"epoch": epoch + 1, "batch": 0}
-                yield {"patches": patches, "segments": segments}, after
-            epoch, batch = epoch + 1, 0
+        share, rest = divmod(self.config.rows, processes)
+        if rest:
+            raise NotaGenError(f"data.rows ({self.config.rows}) must be a multiple of {processes} processes")
+        first = step * self.config.rows + process * share
+        return self.rows([self.row_items(row) for row in range(first, first + share)])
+
+    def batches(self, step: int = 0, process: int = 0, processes: int = 1) -> Iterator[HostBatch]:
+        """Endless batches from update `step` on, made ahead of need by `DataConfig.workers` processes."""
+        return ahead(_Share(self, process, processes), step, self.config.workers)
+
+    def names(self, step: int) -> list[str]:
+        """The pieces in the global batch of update `step`, each as `corpus: name in key`."""
+        first = step * self.config.rows
+        return [
+            f"{self.corpora[item.corpus].name}: {self.corpora[item.corpus].piece_name(item.piece)} "
+            f"in {KEYS[item.key]}"
+            for row in range(first, first + self.config.rows)
+            for item in self.row_items(row)
+        ]
 
 
-def held_out_batches(corpus: Corpus, config: DataConfig, most_rows: int) -> list[dict[str, np.ndarray]]:
-    """The held-out pieces of a corpus in their own keys, cut at the head, the same at every call."""
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """Makes one process's batches by step; goes to worker processes as it is."""
+
+    loader: Loader
+    process: int
+    processes: int
+
+    def __call__(self, step: int) -> HostBatch:
+        return self.loader.batch(step, self.process, self.processes)
+
+
+def held_out_batches(corpus: Corpus, config: DataConfig, most_rows: int) -> list[HostBatch]:
+    """The held-out pieces of a corpus in their own keys, cut at the head, the same at every call.
+
+    At most `most_rows` rows; the last batch is filled up with empty rows.
+    """
     settings = dataclasses.replace(config, keys="original", sources=(), weights=())
     loader = Loader([corpus], settings, seed=0)
-    batches = []
-    for batch, position in loader.batches():
-        batches.append(batch)
-        if position["epoch"] or len(batches) * config.rows >= most_rows:
-            return batches
-    return batches
+    rows = [
+        [item._replace(window=None) for item in loader.row_items(row)]
+        for row in range(min(loader.order.rows, most_rows))
+    ]
+    rows += [[]] * (-len(rows) % config.rows)
+    return [loader.rows(rows[start : start + config.rows]) for start in range(0, len(rows), config.rows)]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from notagen_jax.checkpoints.names import Reader, stack_params
+from notagen_jax.checkpoints.layout import Layout, Reader, Shape, stack
+from notagen_jax.checkpoints.names import NOTAGEN
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
@@ -40,14 +41,26 @@ class Checkpoint:
 class StoredCheckpoint:
     """A checkpoint whose tensors are read one at a time, under their official names."""
 
-    config: ModelConfig
+    config: Any
+    """The configuration, of the layout's kind."""
     read: Reader
     source: Path
     labels: Labels | None = None
+    layout: Layout = NOTAGEN
+    """The family of models that it belongs to."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every official tensor, in the order of the state dict."""
+        return {tensor.name: tensor.shape for tensor in self.layout.official_tensors(self.config)}
+
+    def params(self) -> dict[str, Any]:
+        """Read all tensors into our parameter tree, float32 numpy arrays."""
+        return stack(self.layout.official_tensors(self.config), self.read)
 
     def load(self) -> Checkpoint:
-        """Read all tensors into memory."""
-        return Checkpoint(self.config, stack_params(self.config, self.read), self.source, self.labels)
+        """Read all tensors of a NotaGen model into memory."""
+        return Checkpoint(self.config, self.params(), self.source, self.labels)
 
 
 def read_labels(folder: Path) -> Labels | None:

@@ -19,15 +19,12 @@ from notagen_jax.checkpoints.checkpoint import (
     labels_json,
     read_labels,
 )
-from notagen_jax.checkpoints.names import (
-    check_tied,
-    config_from_shapes,
-    official_tensors,
-    unstack_params,
-)
+from notagen_jax.checkpoints.layout import Layout, check_tied
+from notagen_jax.checkpoints.names import NOTAGEN, unstack_params
 from notagen_jax.checkpoints.tensor_file import StoredType, TensorFile, write_tensors
-from notagen_jax.config import SIZES, ModelConfig, read_config
+from notagen_jax.config import CONFIG_REMEDY, ModelConfig
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 from notagen_jax.labels import Prompt
 
 CONFIG_FILE = "config.json"
@@ -40,12 +37,14 @@ def is_checkpoint_directory(path: Path) -> bool:
     return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
 
 
-def open_directory(directory: Path, mapped: bool = False, labelled: bool = True) -> StoredCheckpoint:
+def open_directory(
+    directory: Path, mapped: bool = False, labelled: bool = True, layouts: Sequence[Layout] = (NOTAGEN,)
+) -> StoredCheckpoint:
     """Open a converted checkpoint without reading its weights.
 
     `mapped` reads tensors as mapped pages of the file instead of copies; without `labelled` the
-    labels are not read. Raises `NotaGenError` when
-    a file is missing or damaged, or the weights are not of the configuration's sizes.
+    labels are not read; `layouts` are the families of models that are wanted. Raises `NotaGenError`
+    when a file is missing or damaged, or the weights are not of the configuration's sizes.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (directory / name).is_file():
@@ -53,21 +52,23 @@ def open_directory(directory: Path, mapped: bool = False, labelled: bool = True)
                 f"{directory}: no {name}, so not a converted checkpoint; "
                 "make one with `notagen convert WEIGHTS.pth DIRECTORY`"
             )
-    config = read_config(directory / CONFIG_FILE)
     tensors = TensorFile(directory / WEIGHTS_FILE)
-    found = config_from_shapes(tensors.shapes, tensors.path)
+    layout = next((layout for layout in layouts if layout.holds(tensors.shapes)), layouts[0])
+    found = layout.config_from_shapes(tensors.shapes, tensors.path)
+    description = directory / CONFIG_FILE
+    config = layout.read_config(read_text(description, CONFIG_REMEDY), str(description))
     different = [
         f"{size} is {getattr(config, size)} in {CONFIG_FILE} and {getattr(found, size)} in {WEIGHTS_FILE}"
-        for size in SIZES
+        for size in layout.sizes
         if getattr(config, size) != getattr(found, size)
     ]
     if different:
         raise NotaGenError(
             f"{directory}: {'; '.join(different)}; the two files belong to different models, convert again"
         )
-    check_tied(tensors.read, tensors.path)
+    check_tied(layout.official_tensors(config), tensors.read, tensors.path, layout.model)
     labels = read_labels(directory) if labelled else None
-    return StoredCheckpoint(config, tensors.map if mapped else tensors.read, directory, labels)
+    return StoredCheckpoint(config, tensors.map if mapped else tensors.read, directory, labels, layout)
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:
@@ -98,12 +99,18 @@ def save(
 
 
 def write_directory(
-    directory: Path, stored: StoredCheckpoint, *, dtype: StoredType = "float32", force: bool = False
+    directory: Path,
+    stored: StoredCheckpoint,
+    *,
+    dtype: StoredType = "float32",
+    force: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a converted checkpoint tensor by tensor, whole or not at all.
 
-    An existing converted checkpoint is replaced; another folder that is not empty only with `force`,
-    and its other files stay. Raises `NotaGenError` on refusal or when the folder cannot be written.
+    `beside` holds further files by name, such as a tokenizer. An existing converted checkpoint is
+    replaced; another folder that is not empty only with `force`, and its other files stay. Raises
+    `NotaGenError` on refusal or when the folder cannot be written.
     """
     directory = directory.absolute().resolve()
     check_replaceable(directory, force)
@@ -117,9 +124,10 @@ def write_directory(
         (finished / CONFIG_FILE).write_bytes(stored.config.to_json().encode())
         if stored.labels is not None:
             (finished / LABELS_FILE).write_bytes(labels_json(stored.labels).encode())
-        shapes = {tensor.name: tensor.shape for tensor in official_tensors(stored.config)}
+        for name, content in (beside or {}).items():
+            (finished / name).write_bytes(content)
         with open(finished / WEIGHTS_FILE, "wb") as stream:
-            write_tensors(stream, shapes, stored.read, dtype)
+            write_tensors(stream, stored.shapes, stored.read, dtype)
         _publish(finished, directory)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -169,6 +177,6 @@ def _publish(finished: Path, directory: Path) -> None:
             retired.rmdir()
         raise
     for entry in old.iterdir():
-        if entry.name not in _OWN_FILES:
+        if entry.name not in _OWN_FILES and not (directory / entry.name).exists():
             os.replace(entry, directory / entry.name)
     shutil.rmtree(retired)

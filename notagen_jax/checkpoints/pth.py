@@ -10,7 +10,7 @@ import reprlib
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ import ml_dtypes
 import numpy as np
 
 from notagen_jax.checkpoints.checkpoint import StoredCheckpoint
-from notagen_jax.checkpoints.names import check_tied, config_from_shapes, is_ignored, official_tensors
+from notagen_jax.checkpoints.layout import Layout, check_tied
+from notagen_jax.checkpoints.names import NOTAGEN
 from notagen_jax.checkpoints.tensor_file import StoredType
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import atomic_stream
@@ -50,18 +51,20 @@ _DAMAGE = (
 )
 
 
-def open_pth(path: Path) -> StoredCheckpoint:
+def open_pth(path: Path, layouts: Sequence[Layout] = (NOTAGEN,)) -> StoredCheckpoint:
     """Open an official checkpoint; its tensors are mapped from the file and read on demand.
 
     Takes what the official code saves, a state dict alone, and names with a data-parallel prefix;
-    float16 and bfloat16 tensors read as float32. Raises `NotaGenError` on a missing torch, a file
-    that is not a whole PyTorch checkpoint, one that holds more than tensors and plain values, and
-    tensors that are not a NotaGen model's.
+    float16 and bfloat16 tensors read as float32. `layouts` are the families of models that are
+    wanted. Raises `NotaGenError` on a missing torch, a file that is not a whole PyTorch checkpoint,
+    one that holds more than tensors and plain values, and tensors that are not of such a model.
     """
     content = _load(path, _check_form(path))
-    tensors = {name: tensor for name, tensor in _state_dict(content, path).items() if not is_ignored(name)}
+    named = _state_dict(content, path)
+    layout = next((layout for layout in layouts if layout.holds(named)), layouts[0])
+    tensors = {name: tensor for name, tensor in named.items() if not layout.is_ignored(name)}
     _check_dense(tensors, path)
-    config = config_from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
+    config = layout.config_from_shapes({name: tuple(tensor.shape) for name, tensor in tensors.items()}, path)
     wrong = [name for name, tensor in tensors.items() if not tensor.dtype.is_floating_point]
     if wrong:
         raise NotaGenError(
@@ -78,8 +81,8 @@ def open_pth(path: Path) -> StoredCheckpoint:
             )
         return values
 
-    check_tied(read, path)
-    return StoredCheckpoint(config, read, path)
+    check_tied(layout.official_tensors(config), read, path, layout.model)
+    return StoredCheckpoint(config, read, path, layout=layout)
 
 
 def write_pth(
@@ -96,9 +99,7 @@ def write_pth(
     torch = _torch()
     path = path.absolute()
     check_writable(path, force)
-    tensors = {
-        tensor.name: _as_torch(stored.read(tensor.name), dtype) for tensor in official_tensors(stored.config)
-    }
+    tensors = {name: _as_torch(stored.read(name), dtype) for name in stored.shapes}
     with atomic_stream(path) as stream:
         try:
             torch.save({"model": tensors}, stream)

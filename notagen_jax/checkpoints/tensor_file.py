@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from notagen_jax.checkpoints.names import Reader, Shape
+from notagen_jax.checkpoints.layout import Reader, Shape
 from notagen_jax.errors import NotaGenError
 
 StoredType = Literal["float32", "bfloat16"]

@@ -72,7 +72,7 @@ def is_score(path: str | Path) -> bool:
     return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
 
 
-def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
+def find_scores(inputs: Iterable[Path], out: Path | None = None) -> list[Path]:
     """Return the score files among `inputs` and in the folders among them, sorted, each once.
 
     Hidden files and what lies under `out` are left out; a file named outright is kept whatever its
@@ -80,7 +80,7 @@ def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
     """
     inputs = list(inputs)
     found: set[Path] = set()
-    out = out.resolve()
+    out = out.resolve() if out is not None else None
     for given in inputs:
         if given.is_file():
             found.add(given)

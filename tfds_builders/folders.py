@@ -1,0 +1,53 @@
+"""The score files of a folder tree, and the works in a file."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from notagen_jax.errors import NotaGenError
+from notagen_jax.score import SCORE_SUFFIXES, Score, is_score, scores_in
+
+
+@dataclass
+class Tree:
+    """What a folder holds: score files by their path inside it, sorted, and other files by suffix."""
+
+    scores: dict[str, Path] = field(default_factory=dict)
+    other_files: Counter[str] = field(default_factory=Counter)
+
+
+def read_tree(folder: str | Path) -> Tree:
+    """Find the score files of a folder and all below it; hidden files and folders are passed over.
+
+    Raises `NotaGenError` when there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotaGenError(f"{folder}: no such folder")
+    tree = Tree()
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(parent, name)
+            if name.startswith("."):
+                continue
+            broken_link = path.is_symlink() and path.suffix.lower() in SCORE_SUFFIXES
+            if is_score(path) or broken_link:  # which is refused by name when it is read
+                tree.scores[inside(path, folder)] = path
+            else:
+                tree.other_files[path.suffix.lower() or name] += 1
+    tree.scores = dict(sorted(tree.scores.items()))
+    return tree
+
+
+def inside(path: Path, folder: Path) -> str:
+    """A file's path inside a folder, with `/`; bytes that are no UTF-8 are written as `\\xNN`."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def named_scores(name: str, path: Path) -> Iterator[tuple[str, Score]]:
+    """The scores in a file with a name for each: the file's, with `:tune` where it holds several."""
+    for score in scores_in(path):
+        yield (f"{name}:{score.tune}" if score.tune else name), score

@@ -1,0 +1,1 @@
+"""DPO on chosen and rejected pieces: `python -m train.dpo` (paper section 3.4)."""
