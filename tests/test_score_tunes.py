@@ -70,7 +70,7 @@ def test_voices_in_blocks_of_lines_come_out_whole():
 def test_marks_without_music_are_passed_over_and_damage_is_not():
     plain = piece_from_abc("a", f"X:1\nL:1/8\n{BODY}").interleaved
     assert piece_from_abc("a", "X:1\nL:1/8\nK:C\nC`DE`F|)GABc|*\n").interleaved == plain
-    for music in ("CDEF|[GABc|\n", "CDEF|GABc|^\n", "CDEF|GA{Bc|\n"):
+    for music in ("CDEF|[GABc|\n", "CDEF|GABc|^\n", "CDEF|GA{Bc|\n", "CDEF|\n{GABc|\n", "CDEF| ^\n|GABc|\n"):
         with pytest.raises(ScoreError, match="abc2xml cannot read it"):
             piece_from_abc("a", f"X:1\nL:1/8\nK:C\n{music}")
 

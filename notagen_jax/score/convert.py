@@ -24,9 +24,11 @@ _OPTIONS = SimpleNamespace(
     v1=None, ped=True, stm=False, i=None,
 )  # fmt: skip
 
+# What abc2xml says of a sign that it passes over: the text around, and dashes that end at the place.
 _SKIPPED = "**misplaced symbol"
+_PLACE = re.compile(r"^\*\*misplaced symbol.*\n+(.*)\n(-*)\^$", re.MULTILINE)
 # The end of a slur that began nowhere, and marks of old ABC for the spacing of lines: no music is lost.
-_HARMLESS = ")*"
+_HARMLESS = (")", "*")
 # Backquotes between notes are for the reader's eye alone (ABC standard 2.1, section 4.7).
 _BACKQUOTE = re.compile(r'("[^"\n]*"|^[A-Za-z]:.*)|`', re.MULTILINE)
 
@@ -78,17 +80,13 @@ def abc_to_musicxml(text: str) -> bytes:
             documents = abc2xml.getXmlDocs(_BACKQUOTE.sub(r"\1", text))
     except (*_BROKEN, ValueError) as error:
         raise ScoreError("abc2xml cannot read it", describe(error)) from error
-    said = notices.getvalue().splitlines()
-    for index, line in enumerate(said):
-        if line.startswith(_SKIPPED):
-            # The text around the place follows, then a line of dashes that ends at the place.
-            around, place = [*said[index + 1 : index + 3], "", ""][:2]
-            if around[len(place) - 1 :].lstrip()[:1] not in _HARMLESS:
-                raise ScoreError(
-                    "abc2xml cannot read it", f"misplaced symbol in {around[: len(place) + 9]!r}"
-                )
-    if not documents:
-        raise ScoreError("abc2xml cannot read it", " ".join(line.strip("- ") for line in said)[:200])
+    said = notices.getvalue()
+    places = _PLACE.findall(said)
+    for around, dashes in places:
+        if around[len(dashes) :].lstrip()[:1] not in _HARMLESS:
+            raise ScoreError("abc2xml cannot read it", f"misplaced symbol in {around[: len(dashes) + 10]!r}")
+    if not documents or said.count(_SKIPPED) != len(places):
+        raise ScoreError("abc2xml cannot read it", " ".join(said.replace("-", "").split())[:200])
     return ElementTree.tostring(documents[0])
 
 

@@ -66,9 +66,10 @@ def _insert_changes(part: Any, source: Any) -> None:
     """
     key, meter = _music21("key"), _music21("meter")
     written = [measure for measure in source.getMeasures() if measure.hasNotes()]
+    head = next((line for line in source.src if line.startswith("$")), "")
     divisions = meters = ""
     for index, (measure, lines) in enumerate(zip(part.getElementsByClass("Measure"), written, strict=True)):
-        for line in lines.src if index else [source._getAttributesRecord()]:
+        for line in lines.src if index else [head]:
             attributes = dict(_ATTRIBUTE.findall(line)) if line.startswith("$") else {}
             if divisions and attributes.get("Q", divisions) != divisions:
                 raise ScoreError("the MuseData changes its unit of duration", line.strip())
