@@ -2,7 +2,10 @@
 
 import inspect
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,11 @@ from notagen_jax.score.batch import Done, Refused, run_isolated
 def behave(how: str) -> str:
     if how == "hang":
         time.sleep(600)
+    elif how == "spin":
+        while True:
+            pass
+    elif how == "who":
+        return str(os.getpid())
     elif how == "die":
         os._exit(3)
     elif how == "refuse":
@@ -45,6 +53,35 @@ def test_every_outcome_in_order():
         "fault": f"fault: the converter crashed on it ({fault})",
     }
     assert next(o.refusal for o in outcomes if o.item == "refuse").reason == "the file is empty"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whether a process lives")
+def test_a_worker_ends_with_its_parent():
+    program = (
+        "from notagen_jax.score.batch import run_isolated\n"
+        "from tests.test_score_batch import behave\n"
+        "if __name__ == '__main__':\n"
+        "    outcomes = run_isolated(behave, ['who', 'spin'])\n"
+        "    print(next(outcomes).value, flush=True)\n"
+        "    next(outcomes)\n"
+    )
+    folder = Path(__file__).parent.parent
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=folder, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and is_running(worker):
+        time.sleep(0.1)
+    assert not is_running(worker)
+
+
+def is_running(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_memory_is_bounded():

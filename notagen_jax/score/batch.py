@@ -2,6 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
+import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -61,8 +64,8 @@ def run_isolated(
     pool = ProcessPool(
         max_workers=processes,
         max_tasks=_PIECES_A_WORKER,
-        initializer=_limit_memory,
-        initargs=(memory,),
+        initializer=_begin_worker,
+        initargs=(memory, os.getpid()),
         context=multiprocessing.get_context("spawn"),
     )
     pending: deque[tuple[Item, Any]] = deque()
@@ -108,6 +111,18 @@ def _place(error: Exception) -> str:
     """Where an exception was raised, as `folder/file.py:line`."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno}"
+
+
+def _begin_worker(memory: int | None, parent: int) -> None:
+    _limit_memory(memory)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent has gone, who alone would end it in an endless loop."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 def _limit_memory(limit: int | None) -> None:
