@@ -1,20 +1,25 @@
-"""Speed beside PyTorch: `python -m eval.throughput sample`."""
+"""Speed beside PyTorch: `python -m eval.throughput sample` and `… train`."""
 
 import sys
 
 import tyro
 
-from eval import sample_throughput
+from eval import sample_throughput, train_throughput
 from notagen_jax.errors import NotaGenError
 
 
 def main() -> None:
     """Run one benchmark and exit: 1 with one message on a mendable error."""
     options = tyro.extras.subcommand_cli_from_dict(
-        {"sample": sample_throughput.SampleThroughput}, prog="python -m eval.throughput", description=__doc__
+        {"sample": sample_throughput.SampleThroughput, "train": train_throughput.TrainThroughput},
+        prog="python -m eval.throughput",
+        description=__doc__,
     )
     try:
-        sample_throughput.run(options)
+        if isinstance(options, sample_throughput.SampleThroughput):
+            sample_throughput.run(options)
+        else:
+            train_throughput.run(options)
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

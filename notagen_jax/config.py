@@ -54,6 +54,9 @@ class ModelConfig:
     """Patch-level attention: plain XLA, or cuDNN's flash attention (GPU, bfloat16 only)."""
     remat: bool = False
     """Recompute each block's activations in the backward pass, to save memory."""
+    char_chunk: int = 0
+    """Patches of each row that the character decoder takes at a time: in the loss only as far as they are
+    filled, and in little memory; 0 takes all of them at once, pads too."""
     unroll: int = 1
     """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 
@@ -62,6 +65,9 @@ class ModelConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise _refusal(f"{name} must be a positive integer", value)
+        chunk = self.char_chunk
+        if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 0:
+            raise _refusal("char_chunk must be a whole number from 0", chunk)
         if self.unroll > MOST_UNROLLED:
             raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
         if self.hidden_size % HEAD_SIZE:

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from notagen_jax.char_chunks import char_nll_sum
 from notagen_jax.config import ModelConfig
-from notagen_jax.model import NotaGen
+from notagen_jax.model import NotaGen, PatchDecoder
 from notagen_jax.patches import PAD
 
 
@@ -64,8 +65,27 @@ def nll_sum(
     Sums, not means: adding them over devices or accumulated batches and dividing once gives the
     mean of the large batch exactly.
     """
-    log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key)
-    return -log_probs.sum(), mask.sum().astype(jnp.float32)
+    if not config.char_chunk:
+        log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key)
+        return -log_probs.sum(), mask.sum().astype(jnp.float32)
+    patch_key, char_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
+    vectors = PatchDecoder(config).apply(
+        {"params": params["patch_decoder"]},
+        patches,
+        segments,
+        dropout_key is None,
+        rngs=None if patch_key is None else {"dropout": patch_key},
+    )
+    mask = target_mask(patches, segments)
+    total = char_nll_sum(
+        config,
+        {"params": params["char_decoder"]},
+        jnp.asarray(vectors)[:, :-1],
+        patches[:, 1:],
+        mask,
+        char_key,
+    )
+    return total, mask.sum().astype(jnp.float32)
 
 
 def nll(
