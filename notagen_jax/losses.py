@@ -35,18 +35,19 @@ def char_log_probs(
     patches: jax.Array,
     segments: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
+    adapters: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probability (nats) of every target character.
 
     patches:  uint8 (B, P, 16)
     segments: int (B, P) or None     pieces packed into a row; see `target_mask`
     dropout_key: a key turns dropout on; None is evaluation
+    adapters: low-rank pairs beside the parameters, as `notagen_jax.lora.scaled` gives them
     Returns float32 (B, P-1, 16), zero where there is no target, and the bool mask of targets.
     """
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-    logits = jnp.asarray(
-        NotaGen(config).apply({"params": params}, patches, segments, dropout_key is None, rngs=rngs)
-    )
+    variables = {"params": params} if adapters is None else {"params": params, "adapters": adapters}
+    logits = jnp.asarray(NotaGen(config).apply(variables, patches, segments, dropout_key is None, rngs=rngs))
     targets = patches[:, 1:].astype(jnp.int32)[..., None]
     chosen = jnp.take_along_axis(logits, targets, axis=-1)[..., 0]
     mask = target_mask(patches, segments)
@@ -59,18 +60,25 @@ def nll_sum(
     patches: jax.Array,
     segments: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
+    adapters: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Sum of negative log-likelihoods (nats) and number of target characters, both float32 scalars.
 
     Sums, not means: adding them over devices or accumulated batches and dividing once gives the
-    mean of the large batch exactly.
+    mean of the large batch exactly. With `config.char_chunk` the gradient is the adapters' alone where
+    there are any.
     """
     if not config.char_chunk:
-        log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key)
+        log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key, adapters)
         return -log_probs.sum(), mask.sum().astype(jnp.float32)
+
+    def variables(decoder: str) -> dict[str, Any]:
+        own = {"params": params[decoder]}
+        return own if adapters is None else {**own, "adapters": adapters[decoder]}
+
     patch_key, char_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
     vectors = PatchDecoder(config).apply(
-        {"params": params["patch_decoder"]},
+        variables("patch_decoder"),
         patches,
         segments,
         dropout_key is None,
@@ -79,7 +87,7 @@ def nll_sum(
     mask = target_mask(patches, segments)
     total = char_nll_sum(
         config,
-        {"params": params["char_decoder"]},
+        variables("char_decoder"),
         jnp.asarray(vectors)[:, :-1],
         patches[:, 1:],
         mask,
@@ -94,22 +102,27 @@ def nll(
     patches: jax.Array,
     segments: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
+    adapters: Any = None,
 ) -> jax.Array:
     """Mean negative log-likelihood per target character over the whole batch, nats (paper eq. 1).
 
     A token mean, not a mean of per-piece means. A batch without targets gives 0.
     """
-    total, count = nll_sum(config, params, patches, segments, dropout_key)
+    total, count = nll_sum(config, params, patches, segments, dropout_key, adapters)
     return total / jnp.maximum(count, 1.0)
 
 
 def log_probability(
-    config: ModelConfig, params: Any, patches: jax.Array, dropout_key: jax.Array | None = None
+    config: ModelConfig,
+    params: Any,
+    patches: jax.Array,
+    dropout_key: jax.Array | None = None,
+    adapters: Any = None,
 ) -> jax.Array:
     """Log-probability (nats) of each row's whole sequence, float32 (B,) for patches (B, P, 16).
 
     The sum over all target characters, metadata included, as CLaMP-DPO needs it (paper section 3.4).
     A dropout key turns dropout on; None is evaluation.
     """
-    log_probs, _ = char_log_probs(config, params, patches, None, dropout_key)
+    log_probs, _ = char_log_probs(config, params, patches, None, dropout_key, adapters)
     return log_probs.sum(axis=(1, 2))

@@ -2,6 +2,9 @@
 
 Both are pre-LayerNorm GPT-2 stacks. The layers of a stack are one scanned block, so compile time
 does not grow with depth and every block parameter carries a leading layer axis.
+
+Where the collection `adapters` holds a low-rank pair for a projection, its product is added (see
+`notagen_jax.lora`).
 """
 
 import functools
@@ -140,16 +143,27 @@ class Block(nn.Module):
         self.attention_drop = nn.Dropout(self.config.attention_dropout)
         self.drop = nn.Dropout(self.config.dropout)
 
+    def adapted(self, name: str, x: jax.Array) -> jax.Array:
+        """The projection `name` of x (…, in) → (…, out), with its adapters if there are any."""
+        projected = getattr(self, name)(x)
+        pair: Any = self.get_variable("adapters", name)
+        if pair is None:
+            return projected
+        down, up = (pair[part].astype(projected.dtype) for part in ("down", "up"))
+        precision = matmul_precision(projected.dtype)
+        low = jnp.einsum("...i,ir->...r", x.astype(projected.dtype), down, precision=precision)
+        return projected + jnp.einsum("...r,ro->...o", low, up, precision=precision)
+
     def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values (…, heads, 64) of x (…, H)."""
-        qkv = self.qkv(self.ln_1(x)).reshape(*x.shape[:-1], 3, self.config.heads, HEAD_SIZE)
+        qkv = self.adapted("qkv", self.ln_1(x)).reshape(*x.shape[:-1], 3, self.config.heads, HEAD_SIZE)
         return qkv[..., 0, :, :], qkv[..., 1, :, :], qkv[..., 2, :, :]
 
     def finish(self, x: jax.Array, attended: jax.Array, deterministic: bool = True) -> jax.Array:
         """Both residual additions: x (…, H), attended (…, heads, 64) → (…, H)."""
-        out = self.attention_out(attended.reshape(x.shape))
+        out = self.adapted("attention_out", attended.reshape(x.shape))
         x = x + self.drop(out, deterministic=deterministic)
-        out = self.mlp_out(nn.gelu(self.mlp_in(self.ln_2(x)), approximate=True))
+        out = self.adapted("mlp_out", nn.gelu(self.adapted("mlp_in", self.ln_2(x)), approximate=True))
         return x + self.drop(out, deterministic=deterministic)
 
     def __call__(self, x: jax.Array, mask: jax.Array | None, deterministic: bool) -> tuple[jax.Array, None]:
@@ -184,7 +198,7 @@ class Stack(nn.Module):
         block = nn.remat(Block, prevent_cse=False, static_argnums=(3,)) if self.config.remat else Block
         scanned = nn.scan(
             block,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "adapters": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
             length=self.layers,
@@ -279,12 +293,36 @@ class NotaGen(nn.Module):
 
         The begin patch is never a target and the vector of the last patch is never used.
         """
-        vectors = self.patch_decoder(patches, segments, deterministic)
+        vectors = self.patch_decoder(patches, segments, deterministic)[:, :-1]
+        targets = patches[:, 1:]
         batch, length, width = vectors.shape
-        logits = self.char_decoder(
-            vectors[:, :-1].reshape(-1, width), patches[:, 1:].reshape(-1, PATCH_SIZE), deterministic
+
+        def decode(
+            model: "NotaGen", carry: None, part: tuple[jax.Array, jax.Array]
+        ) -> tuple[None, jax.Array]:
+            logits = model.char_decoder(
+                part[0].reshape(-1, width), part[1].reshape(-1, PATCH_SIZE), deterministic
+            )
+            return carry, logits.reshape(*part[1].shape, VOCABULARY)
+
+        chunk = self.config.char_chunk
+        if not chunk or chunk >= length:
+            return decode(self, None, (vectors, targets))[1]
+        # The rows stay the leading axis of a chunk, so that rows on different devices stay there.
+        chunks = -(-length // chunk)
+        padded = [
+            jnp.pad(x, ((0, 0), (0, chunks * chunk - length), (0, 0)))
+            .reshape(batch, chunks, chunk, -1)
+            .swapaxes(0, 1)
+            for x in (vectors, targets)
+        ]
+        scanned = nn.scan(
+            nn.remat(decode, prevent_cse=False),
+            variable_broadcast=("params", "adapters"),
+            split_rngs={"params": False, "dropout": True},
         )
-        return logits.reshape(batch, length - 1, PATCH_SIZE, VOCABULARY)
+        _, logits = scanned(self, None, (padded[0], padded[1]))
+        return logits.swapaxes(0, 1).reshape(batch, -1, PATCH_SIZE, VOCABULARY)[:, :length]
 
 
 def layer_norm(dtype: Any, name: str | None = None) -> nn.LayerNorm:
@@ -295,4 +333,4 @@ def layer_norm(dtype: Any, name: str | None = None) -> nn.LayerNorm:
 def init_params(config: ModelConfig, key: jax.Array) -> dict[str, Any]:
     """Fresh float32 parameters, drawn as GPT-2 draws them (normal 0.02, scaled residual outputs)."""
     patches = jnp.zeros((1, 2, PATCH_SIZE), jnp.uint8)
-    return NotaGen(config.replace(attention="xla")).init(key, patches)["params"]
+    return NotaGen(config.replace(attention="xla", char_chunk=0)).init(key, patches)["params"]

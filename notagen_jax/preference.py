@@ -5,7 +5,8 @@ Pure functions of feature vectors and texts; facts in the fact sheet's sections 
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -24,10 +25,12 @@ Verdict = Literal["chosen", "rejected", "filtered", "between", "unranked"]
 good nor bad enough, `unranked` has no score."""
 
 
-class Closest(NamedTuple):
+@dataclass(frozen=True)
+class Closest:
     """The ground-truth piece nearest to a sample."""
 
     index: int
+    """Its place in the ground truth."""
     cosine: float
 
 

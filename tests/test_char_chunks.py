@@ -12,6 +12,7 @@ import pytest
 from notagen_jax import char_chunks
 from notagen_jax.char_chunks import WIDTHS, fills, sorted_chunks
 from notagen_jax.config import ModelConfig
+from notagen_jax.lora import LoraConfig, init_adapters, scaled
 from notagen_jax.losses import nll_sum
 from notagen_jax.model import dense_product, init_params
 from notagen_jax.patches import encode_training
@@ -80,6 +81,21 @@ def test_loss_and_gradients_are_those_of_the_whole(params: Any):
     # What the loss is used in scales its gradient.
     _, scaled = loss_and_grad(CHUNKED, params, scale=-2.5)
     assert_close(scaled, jax.tree.map(lambda leaf: -2.5 * leaf, gradients), 1e-5)
+
+
+def test_adapters_are_trained_and_the_model_is_not(params: Any):
+    lora = LoraConfig(rank=2, projections=("mlp_in",))
+    drawn = init_adapters(CONFIG, lora, jax.random.key(1))
+    drawn = jax.tree.map(lambda leaf: leaf + 0.05, drawn)
+
+    def loss(config: ModelConfig, drawn: Any) -> jax.Array:
+        return nll_sum(config, params, PATCHES, SEGMENTS, adapters=scaled(drawn, lora))[0]
+
+    expected, found = (
+        jax.jit(jax.value_and_grad(functools.partial(loss, config)))(drawn) for config in (CONFIG, CHUNKED)
+    )
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    assert_close(found[1], expected[1], 1e-5)
 
 
 def test_what_stands_in_padding_changes_nothing(params: Any):

@@ -1,26 +1,61 @@
 """The driver at tiny size: it does what it promises, and killed anywhere it ends with the same files."""
 
 import json
+import os
 import pkgutil
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
+from eval import table2
 from notagen_jax import checkpoints
+from notagen_jax.checkpoints import StoredCheckpoint
+from notagen_jax.checkpoints.directory import write_directory
+from notagen_jax.checkpoints.layout import tree_shapes, unstack
+from notagen_jax.clamp2 import Clamp2Config
+from notagen_jax.clamp2.names import CLAMP2
+from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import strip_stream_headers
 from tests.tiny_composer import CONFIG, PROMPTS, NoteJudge, text, train
 from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
 from train.clamp_dpo.driver import Driver
-from train.clamp_dpo.samples import read_samples
+from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, piece_seed, read_samples
 from train.clamp_dpo.selection import read_candidates
 from train.config import OptimizerConfig
-from train.dpo.config import DPOConfig
+from train.dpo.__main__ import run as train_by_itself
+from train.dpo.config import DPOConfig, DPORun
 from train.dpo.preferences import read_preferences
 
 LIKED = ("CDEC", "CEDC")
 """What the ground truth of the first prompt sounds like; the second one's uses other notes."""
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """A folder of compiled programs, so that the many runs of this module compile each only once."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield settings["jax_compilation_cache_dir"]
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +181,25 @@ def test_a_finished_run_is_skipped_and_can_be_given_more(whole, world, tmp_path)
     assert not (seeds[0] | seeds[1]) & {sample.seed for sample in evaluation}
 
 
+def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world, tmp_path):
+    config = configuration(whole[0], world)
+    folder = whole[0] / "iteration-1"
+    seed = piece_seed(config.seed, "training", 1, "", 0) % 2**31
+    train_by_itself(DPORun(config.dpo, folder / "preferences.jsonl", str(world[0]), tmp_path / "run", seed))
+    found, expected = checkpoints.load(tmp_path / "run"), checkpoints.load(folder / "policy")
+    assert found.labels == expected.labels
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_other_settings_are_refused(whole, world):
+    for changes, named in (({"seed": 1}, "seed"), ({"samples": 30, "portion": 0.2}, "portion, samples")):
+        with pytest.raises(NotaGenError, match=f"started with another {named} "):
+            drive(configuration(whole[0], world, **changes))
+    with pytest.raises(NotaGenError, match="draw more samples"):
+        configuration(whole[0], world, samples=9)
+
+
 class Killed(BaseException):
     """Ends a run where nothing may catch it."""
 
@@ -188,3 +242,80 @@ def test_killed_in_every_stage_a_run_ends_with_the_same_files(whole, world, tmp_
         assert not (config.run / "iteration-1" / "policy").exists(), stage
     drive(config)
     assert contents(config.run) == contents(whole[0])
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory) -> list[Path]:
+    """Two music towers of random weights."""
+    config = Clamp2Config(
+        hidden_size=64, music_layers=1, intermediate_size=64, patch_length=16, decoder_layers=1
+    )
+    tensors = CLAMP2.official_tensors(config)
+    folders = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        params = jax.tree.map(
+            lambda shape, rng=rng: rng.normal(0, 0.3, shape).astype(np.float32),
+            tree_shapes(tensors),
+            is_leaf=lambda node: isinstance(node, tuple),
+        )
+        folder = tmp_path_factory.mktemp("judges") / f"judge-{seed}"
+        stored = StoredCheckpoint(config, unstack(tensors, params), folder, layout=CLAMP2)
+        write_directory(folder, stored)
+        folders.append(folder)
+    return folders
+
+
+def command(config: ClampDPOConfig) -> list[str]:
+    """The command line of a configuration, as far as these tests set it."""
+    dpo, optimizer = config.dpo, config.dpo.optimizer
+    settings = {
+        "run": config.run, "checkpoint": config.checkpoint, "clamp2": config.clamp2,
+        "ground-truth": config.ground_truth[0], "iterations": config.iterations,
+        "samples": config.samples, "evaluation-samples": config.evaluation_samples,
+        "plagiarism": config.plagiarism, "sampling.max-chars": config.sampling.max_chars,
+        "sampling.batch": config.sampling.batch, "dpo.model.unroll": dpo.model.unroll,
+        "dpo.pairs": dpo.pairs, "dpo.steps": dpo.steps,
+        "dpo.optimizer.learning-rate": optimizer.learning_rate,
+    }  # fmt: skip
+    named = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    return [sys.executable, "-m", "train.clamp_dpo", "mini", *named]
+
+
+def test_the_command_killed_and_run_again_and_its_table(whole, world, judges, programs, tmp_path):
+    config = configuration(tmp_path / "run", world, clamp2=str(judges[0]))
+    environment = {
+        **os.environ, "JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
+    }  # fmt: skip
+    partial = config.run / "evaluation" / "0" / PARTIAL_FOLDER
+    with subprocess.Popen(
+        command(config), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as started:
+        while started.poll() is None and not list(partial.glob("*.json")):
+            time.sleep(0.01)
+        started.kill()
+    assert not (config.run / "report.json").exists()
+    again = subprocess.run(
+        command(config), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    # Samples do not depend on the judge, so those of the other run tell whether the kill changed any.
+    for folder in ("evaluation/0", "iteration-1"):
+        found, expected = (run / folder / SAMPLES_FILE for run in (config.run, whole[0]))
+        assert found.read_bytes() == expected.read_bytes()
+
+    rows = table2.run(table2.Table2(config.run, second_judge=str(judges[1])))
+    assert [row.system for row in rows] == ["ground truth", "K = 0", "K = 1"]
+    report = json.loads((config.run / "report.json").read_text())
+    for row, evaluated in zip(rows[1:], report["evaluation"], strict=True):
+        assert row.score == pytest.approx(evaluated["overall"]["score"])
+        assert row.finished == 1.0
+        assert row.bar_alignment_error == 0.0
+        assert row.second_score is not None
+        assert row.second_score != pytest.approx(row.score)
+        assert set(row.labels) == {"composer"}  # the only label that differs between the prompts
+        assert set(row.prompts) == {"Baroque; A; Solo", "Baroque; B; Solo"}
+    written = json.loads((config.run / "table2" / "table2.json").read_text())
+    assert [row["score"] for row in written["rows"]] == [row.score for row in rows]
+    assert "| K = 1 |" in (config.run / "table2" / "table2.md").read_text()
+    assert "</svg>" in (config.run / "table2" / "table2.svg").read_text()

@@ -241,6 +241,9 @@ def test_features_are_made_in_parts_and_kept(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     other = CountingJudge(9)
     assert len(features_of(path, lambda: other, texts[:3], lambda _: None)) == 3
+    deaf = CountingJudge(1)
+    with pytest.raises(NotaGenError, match="piece 2 features that are not finite"):
+        features_of(tmp_path / "other", lambda: deaf, ["1", "nan"], lambda _: None)
     path.write_bytes(b"broken")
     with pytest.raises(NotaGenError, match="cannot read the features"):
         features_of(path, lambda: none, texts, lambda _: None)

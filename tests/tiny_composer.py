@@ -14,10 +14,12 @@ from notagen_jax.losses import nll
 from notagen_jax.model import init_params
 from notagen_jax.patches import encode_training
 
-CONFIG = ModelConfig(hidden_size=64, patch_layers=1, char_layers=1, patch_length=16, dropout=0.0)
+CONFIG = ModelConfig(
+    hidden_size=64, patch_layers=1, char_layers=1, patch_length=16, dropout=0.0, attention_dropout=0.0
+)
 PROMPTS = (Prompt("Baroque", "A", "Solo"), Prompt("Baroque", "B", "Solo"))
 NOTES = b"CDEFGAB"
-STEPS = 250
+STEPS = 200
 
 
 def text(prompt: Prompt, *bars: str) -> str:
@@ -29,7 +31,7 @@ def text(prompt: Prompt, *bars: str) -> str:
 def train() -> Any:
     """Parameters that write `text` with two bars of any notes, for either prompt; float32 numpy arrays."""
     pieces = [encode_training(text(prompt, "~~~~", "~~~~")) for prompt in PROMPTS]
-    rows = np.stack([np.pad(p, ((0, CONFIG.patch_length - len(p)), (0, 0))) for p in pieces * 4])
+    rows = np.stack([np.pad(p, ((0, CONFIG.patch_length - len(p)), (0, 0))) for p in pieces * 2])
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adam(optax.warmup_cosine_decay_schedule(0.0, 5e-3, 20, STEPS))
     )

@@ -6,14 +6,25 @@ comes next; `position` holds the fingerprint of the data that the steps went thr
 checkpoints and the best by held-out loss are kept.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol, Self
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as preservation
 
-from notagen_jax.checkpoints.training import METRIC, MODEL_FILE, PARAMS_ITEM, STEPS_FOLDER
+from notagen_jax.checkpoints.training import (
+    ITEMS,
+    METRIC,
+    MODEL_FILE,
+    PARAMS_ITEM,
+    STEPS_FOLDER,
+    whole_steps,
+)
 from notagen_jax.config import ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
@@ -33,6 +44,11 @@ class Sizes(Protocol):
         """The fields that decide the parameters; a run goes on only with the same."""
         ...
 
+    @property
+    def dtype(self) -> str:
+        """Type of its arithmetic."""
+        ...
+
     def to_json(self) -> str:
         """The configuration as a JSON object."""
         ...
@@ -50,18 +66,18 @@ def _metric(metrics: dict[str, float]) -> float:
 
 def model_of_run(run: Path) -> ModelConfig | None:
     """The model of a run that has checkpoints to go on from, else None."""
-    if not any(path.name.isdecimal() for path in (run / STEPS_FOLDER).glob("*")):
+    if not whole_steps(run):
         return None
     return read_config(run / MODEL_FILE)
 
 
 class RunCheckpoints:
-    """The checkpoints of one run folder."""
+    """The checkpoints of one run folder, the same for all of its processes."""
 
     def __init__(self, run: Path, model: Sizes, data: str) -> None:
         """Open or start a run; `data` is the fingerprint of its data.
 
-        Raises `NotaGenError` when the folder holds a model of other sizes.
+        Raises `NotaGenError` when the folder holds a model of other sizes or cannot be written.
         """
         self._run = run
         self._data = data
@@ -74,7 +90,7 @@ class RunCheckpoints:
                     f"{run}: this run was started with another {', '.join(changed)}; "
                     "choose another --run folder, or the sizes it was started with"
                 )
-        else:
+        elif jax.process_index() == 0:
             write_atomic(description, model.to_json())
         self._manager = ocp.CheckpointManager(
             (run / STEPS_FOLDER).absolute(),
@@ -90,44 +106,90 @@ class RunCheckpoints:
                 best_fn=_metric,
                 best_mode="min",
                 enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
             ),
-            item_names=(PARAMS_ITEM, "optimizer", "position"),
+            item_names=ITEMS,
         )
+
+    def __enter__(self) -> "RunCheckpoints":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Wait for saves in the background and release the folder.
+
+        Raises `NotaGenError` when one of them failed, unless another error ends the run.
+        """
+        try:
+            with self._writing():
+                self._manager.wait_until_finished()
+        except NotaGenError:
+            if kind is None:
+                raise
+        finally:
+            self._manager.close()
 
     @property
     def last_step(self) -> int | None:
         """Step of the newest whole checkpoint."""
-        return self._manager.latest_step()
+        return max(whole_steps(self._run), default=None)
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None) -> None:
-        """Start saving in the background; `metrics` only after an evaluation."""
-        step = int(state.step)
-        if step in self._manager.all_steps():
-            return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                **{PARAMS_ITEM: ocp.args.StandardSave(state.params)},
-                optimizer=ocp.args.StandardSave(state.optimizer),
-                position=ocp.args.JsonSave({"step": step, "data": self._data}),
-            ),
-            metrics=metrics,
-        )
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and held-out loss of the best whole checkpoint that was saved after an evaluation."""
+        losses = []
+        for step in whole_steps(self._run):
+            metrics = self._manager.metrics(step)
+            if metrics:
+                losses.append((_metric(metrics), step))
+        return min(losses)[::-1] if losses else None
+
+    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None) -> None:
+        """Start saving in the background; `metrics` only after an evaluation.
+
+        Raises `NotaGenError` when this save or the one before it fails; the checkpoints so far stay.
+        """
+        with self._writing():
+            if step in self._manager.all_steps():
+                if step in whole_steps(self._run):
+                    return
+                self._manager.delete(step)
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    **{PARAMS_ITEM: ocp.args.StandardSave(state.params)},
+                    optimizer=ocp.args.StandardSave(state.optimizer),
+                    position=ocp.args.JsonSave({"step": step, "data": self._data}),
+                ),
+                metrics=metrics,
+            )
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            kept = whole_steps(self._run)
+            good = f"the last whole one is of step {kept[-1]}" if kept else "there is none yet"
+            raise NotaGenError(
+                f"{self._run / STEPS_FOLDER}: cannot write a checkpoint ({_reason(error)}); {good}. "
+                "Make room, or move the run and give its new folder as --run; the same command goes on"
+            ) from error
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest checkpoint; `like` gives shapes and types.
+        """The newest whole checkpoint; `like` gives shapes, types and places.
 
         Raises `NotaGenError` when it is damaged, or was made with other data or another order of it.
         """
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        step = self._manager.latest_step()
+        step = whole_steps(self._run)[-1]
         folder = self._run / STEPS_FOLDER / str(step)
         try:
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    **{PARAMS_ITEM: ocp.args.StandardRestore(abstract.params)},
-                    optimizer=ocp.args.StandardRestore(abstract.optimizer),
+                    **{PARAMS_ITEM: ocp.args.StandardRestore(like.params)},
+                    optimizer=ocp.args.StandardRestore(like.optimizer),
                     position=ocp.args.JsonRestore(),
                 ),
             )
@@ -141,9 +203,10 @@ class RunCheckpoints:
                 f"{self._run}: this run was started with other data settings or another seed; set them as "
                 "they were, or start another --run with --init from this one"
             )
-        return TrainState(jax.numpy.asarray(step, "int32"), restored[PARAMS_ITEM], restored.optimizer)
+        count = jax.make_array_from_callback((), like.step.sharding, lambda _: np.int32(step))
+        return TrainState(count, restored[PARAMS_ITEM], restored.optimizer)
 
-    def close(self) -> None:
-        """Wait for saves in the background and release the folder."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error that storage libraries write pages of."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

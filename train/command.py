@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import tyro
 
+from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 
 Config = TypeVar("Config")
@@ -19,6 +20,7 @@ def main(
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         config = tyro.extras.overridable_config_cli(experiments, description=description)
+        enable_compilation_cache()
         train(config)
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
+from notagen_jax.lora import LoraConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +14,7 @@ class DataConfig:
     """Where the pieces come from and how they are cut into batches."""
 
     sources: tuple[str, ...] = ()
-    """Folders of built data sets (as `python -m tfds_builders.build` prints them)."""
+    """Folders of built data sets (as `python -m tfds_builders.build` prints them), or exported files."""
     weights: tuple[int, ...] = ()
     """How often an epoch goes through each source; empty means once each."""
     keys: Literal["uniform", "near", "original"] = "uniform"
@@ -69,17 +70,63 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """One training run; every field can be set on the command line."""
+class DeviceConfig:
+    """Which devices a run uses, and how the parameters lie on them."""
 
-    model: ModelConfig
-    """Sizes and arithmetic; with `init`, only the arithmetic is taken from here."""
-    data: DataConfig
+    kind: Literal["pmap", "mesh"] = "pmap"
+    """pmap: each device holds all parameters and a share of the rows; mesh: parameters and optimizer state
+    are split as well."""
+    fsdp: int = 0
+    """With mesh: devices that share one copy of the parameters; 0: all of them."""
+    split_from: int = 2**20
+    """With mesh: a parameter of fewer elements is kept whole; to split it would save little."""
+    processes: int = 1
+    """Processes of the run, one on each host; 0 finds them (Cloud TPU, Slurm, Open MPI)."""
+    process: int = 0
+    """Number of this process, from 0; where they are not found."""
+    coordinator: str = ""
+    """HOST:PORT of process 0, which all processes reach; where it is not found."""
+
+    def __post_init__(self) -> None:
+        if self.fsdp < 0 or self.processes < 0:
+            raise NotaGenError("devices.fsdp and devices.processes must not be negative")
+        if self.fsdp and self.kind == "pmap":
+            raise NotaGenError("devices.fsdp splits the parameters, which needs --devices.kind mesh")
+        if self.processes > 1 and not self.coordinator:
+            raise NotaGenError(
+                f"devices.processes is {self.processes}: give --devices.coordinator HOST:PORT of process 0 "
+                "and --devices.process, or --devices.processes 0 where a cluster tells them"
+            )
+        if not 0 <= self.process < max(self.processes, 1):
+            raise NotaGenError(f"devices.process must be from 0 to devices.processes - 1, got {self.process}")
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Pieces that every evaluation samples, to see whether they parse and align."""
+
+    count: int = 0
+    """How many, in turn over the prompts of the training pieces; 0 samples none."""
+    patches: int = 512
+    """A piece that has not ended by then counts as it is."""
+    minutes: float = 5.0
+    """Most time for all of them together."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.patches < 1 or not self.minutes > 0:
+            raise NotaGenError(
+                "samples.count must not be negative, samples.patches at least 1, samples.minutes above 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """What the loop needs of any stage; every field can be set on the command line."""
+
     optimizer: OptimizerConfig = OptimizerConfig()
+    devices: DeviceConfig = DeviceConfig()
     run: Path = Path("runs/notagen")
     """Folder of this run; a run that was stopped goes on from its last checkpoint here."""
-    init: str = ""
-    """Checkpoint to start from (any form that `notagen generate --checkpoint` takes); empty: scratch."""
     steps: int = 100_000
     """Updates of the whole run."""
     accumulate: int = 1
@@ -90,18 +137,40 @@ class RunConfig:
     """Steps between two lines of progress."""
     evaluate_every: int = 1000
     """Steps between two evaluations on the held-out pieces."""
-    evaluate_rows: int = 64
-    """Most rows of held-out pieces used for each source."""
     checkpoint_minutes: float = 10.0
     """Minutes between two rolling checkpoints; each evaluation saves one as well."""
+    tensorboard: bool = True
+    """Whether to write scalars for TensorBoard to the run folder."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulate", "log_every", "evaluate_every", "evaluate_rows"):
+        for name in ("steps", "accumulate", "log_every", "evaluate_every"):
             if getattr(self, name) < 1:
                 raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.checkpoint_minutes > 0:
             raise NotaGenError(f"checkpoint_minutes must be above 0, got {self.checkpoint_minutes}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(LoopConfig):
+    """One run of a likelihood stage: pre-training, post-training or fine-tuning."""
+
+    model: ModelConfig
+    """Sizes and arithmetic; with `init`, only the arithmetic is taken from here."""
+    data: DataConfig
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    samples: SampleConfig = SampleConfig()
+    init: str = ""
+    """Checkpoint to start from (any form that `notagen generate --checkpoint` takes); empty: scratch."""
+    evaluate_rows: int = 64
+    """Most rows of held-out pieces used for each source."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.evaluate_rows < 1:
+            raise NotaGenError(f"evaluate_rows must be at least 1, got {self.evaluate_rows}")
         if self.data.rows % self.accumulate:
             raise NotaGenError(
                 f"data.rows ({self.data.rows}) must be a multiple of accumulate ({self.accumulate})"
             )
+        if self.lora.rank and not self.init:
+            raise NotaGenError("lora.rank: adapters need a model to adapt; give its checkpoint as --init")

@@ -1,38 +1,29 @@
 """The training loop of every stage: start or resume, update, evaluate, save.
 
-A stage gives a loss, a loader and held-out batches; all else is written once, here.
+A stage gives a loss, its batches and held-out batches; all else is written once, here. A run is the
+same program in each of its processes; what one of them decides (to stop, to save) travels with the
+next update, so that all do it at the same step.
 """
 
 import dataclasses
+import json
 import math
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import jax
-import numpy as np
 
+from notagen_jax.checkpoints.training import METRIC
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import write_atomic
 from train import optimizer as optimizers
-from train.checkpointing import METRIC, RunCheckpoints, Sizes
-from train.config import RunConfig
-from train.progress import Progress
-from train.step import (
-    Loss,
-    LossSums,
-    Params,
-    TrainState,
-    init_state,
-    make_evaluate,
-    make_update,
-    replicate,
-    shard,
-    unreplicate,
-)
-
-HostBatch = dict[str, np.ndarray]
+from train.checkpointing import RunCheckpoints, Sizes
+from train.config import LoopConfig
+from train.devices import Devices, Evaluate, HostBatch
+from train.progress import Meter, Progress
+from train.step import Loss, LossSums, Params
+from train.stopping import StopRequest
 
 
 class Batches(Protocol):
@@ -62,7 +53,7 @@ class Stage:
     config: Sizes
     """Sizes of the model, written to the run folder."""
     params: Params
-    """First values of the parameters that the stage trains."""
+    """First values of the parameters that the stage trains; shapes do for a run that goes on."""
     frozen: Params
     """Arrays that the loss reads and nobody changes: a base under adapters, a reference; {} if none."""
     loss: Loss
@@ -70,173 +61,149 @@ class Stage:
     train: Batches
     held_out: Mapping[str, Sequence[HostBatch]]
     """Held-out batches by the name of their source, in the form of the training batches."""
+    flops: Callable[[HostBatch], float] | None = None
+    """Arithmetic of an update on a batch, for the share of the devices' peak (MFU)."""
+    samples: Callable[[int, Params, Params, Callable[[], bool]], dict[str, float]] | None = None
+    """(step, params, frozen, stopped) → figures of pieces sampled at an evaluation, by one process.
+
+    Where `stopped()` turns true it returns at once.
+    """
 
 
-class StopRequest:
-    """Turns SIGTERM and SIGINT into a flag, so that the loop can save before it ends."""
+def run(stage: Stage, config: LoopConfig) -> dict[str, float]:
+    """Train a stage to its last step and return the last held-out figures (see `evaluate`).
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._previous: dict[int, Any] = {}
+    A run folder with checkpoints goes on from the newest whole one: parameters, optimizer, batches
+    and dropout are those of an uninterrupted run, on whatever devices. SIGTERM or SIGINT saves and
+    returns. Raises `NotaGenError` when the rows do not divide over the devices, a checkpoint cannot
+    be read or written, or the loss is not finite.
+    """
+    devices = Devices(config.devices)
+    optimizer = optimizers.make(config.optimizer, config.steps)
+    shapes = devices.shapes(stage.params, optimizer)
+    update = devices.update(stage.loss, optimizer, config.seed, config.accumulate, shapes)
+    evaluate_batch = devices.evaluate(stage.loss)
 
-    def __enter__(self) -> "StopRequest":
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
+    checkpoints = RunCheckpoints(config.run, stage.config, stage.train.fingerprint)
+    if checkpoints.last_step is None:
+        state = devices.start(stage.params, optimizer)
+    else:
+        state = checkpoints.restore(shapes)
+    frozen = devices.place(stage.frozen)
+    step = int(state.step)
+    batches = stage.train.batches(step, devices.process, devices.processes)
 
-    def __exit__(self, *_: object) -> None:
-        self._restore()
+    meter = Meter(devices.processes, stage.flops, stage.config.dtype)
+    progress = Progress(config, step, main=devices.process == 0)
+    progress.say(_summary(stage, config, devices, step, shapes.params, checkpoints.best))
+    held_out: dict[str, float] = {}
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.requested = True
-        # A second signal ends the process at once, as it would have without this.
-        self._restore()
+    def told(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:
+        """What update `step` says of itself, once the devices have done it."""
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]):
+            raise _not_finite(stage, config, step, values["loss"], devices.process == 0)
+        if step % config.log_every == 0:
+            progress.training(step, values, meter)
+        return values
 
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    with progress, checkpoints, StopRequest() as stop:
+        saved_at = time.monotonic()
+        unread: Mapping[str, jax.Array] | None = None
+        stopping = False
+        while step < config.steps and not stopping:
+            with meter.waiting():
+                batch = next(batches)
+            due = devices.process == 0 and time.monotonic() - saved_at > 60 * config.checkpoint_minutes
+            wishes = devices.wishes(stop=stop.requested, save=due)
+            state, metrics = update(state, frozen, devices.rows(batch, config.accumulate), wishes)
+            step += 1
+            # Metrics are read one step late: the device never waits for the host, and the host
+            # never runs further ahead than one step, so that a request to stop is met at once.
+            late = told(step - 1, unread) if unread is not None else {"stop": 0.0, "save": 0.0}
+            unread = metrics
+            meter.add(batch)
+            evaluating = step % config.evaluate_every == 0 or step == config.steps
+            if not (evaluating or late["stop"] or late["save"]):
+                continue
+
+            # Read before it is saved: no checkpoint of broken parameters may replace a good one.
+            now = told(step, metrics)
+            unread = None
+            stopping = step < config.steps and late["stop"] + now["stop"] > 0
+            figures: dict[str, float] = {}
+            if evaluating and not stopping:
+                figures = evaluate(evaluate_batch, devices, state.params, frozen, stage.held_out)
+                held_out = figures
+                progress.evaluation(step, figures)
+            checkpoints.save(step, devices.everywhere(state), figures or None)
+            saved_at = time.monotonic()
+            if evaluating and not stopping and stage.samples is not None:
+                params, base = devices.here(state.params), devices.here(frozen)
+                if devices.process == 0:
+                    progress.samples(step, stage.samples(step, params, base, lambda: stop.requested))
+            meter.restart()
+        if stopping:
+            progress.say(f"stopped at step {step}; the same command goes on from here")
+    return held_out
 
 
 def evaluate(
-    evaluate_batch: Any, params: Params, frozen: Params, held_out: Mapping[str, Sequence[HostBatch]]
+    evaluate_batch: Evaluate,
+    devices: Devices,
+    params: Params,
+    frozen: Params,
+    held_out: Mapping[str, Sequence[HostBatch]],
 ) -> dict[str, float]:
     """Mean held-out loss of every source, and over all as `held_out`; the loss's metrics as SOURCE/NAME.
 
     Empty when there are no held-out pieces.
     """
-    if not held_out:
-        return {}
     means: dict[str, float] = {}
     everything: list[LossSums] = []
     for name, batches in held_out.items():
-        sums = [jax.device_get(evaluate_batch(params, frozen, shard(batch))) for batch in batches]
+        sums = [
+            jax.device_get(evaluate_batch(params, frozen, devices.rows(devices.share(batch))))
+            for batch in batches
+        ]
         everything += sums
         means |= _means(name, sums)
-    return means | _means(METRIC, everything)
+    return means | _means(METRIC, everything) if everything else {}
 
 
 def _means(name: str, sums: Sequence[LossSums]) -> dict[str, float]:
-    """Loss and metrics of some batches together, by token."""
+    """Loss and metrics of some batches together, by weight."""
     total, weight, metrics = jax.tree.map(lambda *values: float(sum(values)), *sums)
     scale = 1.0 / max(weight, 1.0)
     return {name: total * scale, **{f"{name}/{key}": value * scale for key, value in metrics.items()}}
 
 
-def run(stage: Stage, config: RunConfig) -> dict[str, float]:
-    """Train a stage to its last step and return the last held-out losses (see `evaluate`).
-
-    A run folder with checkpoints goes on from the newest one: parameters, optimizer, batches and
-    dropout are those of an uninterrupted run. SIGTERM or SIGINT saves and returns. Raises
-    `NotaGenError` when the rows do not divide over the devices or the loss is not finite.
-    """
-    devices = jax.local_device_count()
-    if config.data.rows % (devices * config.accumulate):
-        raise NotaGenError(
-            f"data.rows ({config.data.rows}) must be a multiple of devices × accumulate "
-            f"({devices} × {config.accumulate})"
-        )
-    optimizer = optimizers.make(config.optimizer, config.steps)
-    update = make_update(stage.loss, optimizer, config.seed, config.accumulate)
-    evaluate_batch = make_evaluate(stage.loss)
-
-    checkpoints = RunCheckpoints(config.run, stage.config, stage.train.fingerprint)
-    state = init_state(stage.params, optimizer)
-    if checkpoints.last_step is not None:
-        state = checkpoints.restore(state)
-    progress = Progress(config.run, int(state.step), config.steps)
-    progress.say(
-        f"{config.run}: step {int(state.step)} of {config.steps}, "
-        f"{stage.config.parameters / 1e6:.1f}M parameters, {devices} {jax.devices()[0].platform} device(s)"
-    )
-    try:
-        with StopRequest() as stop:
-            return _updates(stage, config, update, evaluate_batch, checkpoints, state, progress, stop)
-    finally:
-        checkpoints.close()
-        progress.close()
-
-
-def _updates(
+def _summary(
     stage: Stage,
-    config: RunConfig,
-    update: Any,
-    evaluate_batch: Any,
-    checkpoints: RunCheckpoints,
-    state: TrainState,
-    progress: Progress,
-    stop: StopRequest,
-) -> dict[str, float]:
-    step = int(state.step)
-    state, frozen = replicate(state), replicate(stage.frozen)
-    batches = stage.train.batches(step)
-    losses: dict[str, float] = {}
-    previous: Mapping[str, jax.Array] | None = None
-    meter = Throughput()
-    saved_at = time.monotonic()
-    while step < config.steps and not stop.requested:
-        batch = next(batches)
-        state, metrics = update(state, frozen, shard(batch))
-        step += 1
-        # Metrics are read one step late: the device never waits for the host, and the host never
-        # runs further ahead than one step, so that a request to stop is met at once.
-        if previous is not None:
-            jax.block_until_ready(previous)
-            if (step - 1) % config.log_every == 0:
-                _report(step - 1, previous, meter.rate(), progress)
-        meter.add(batch)
-        previous = metrics
-        if step % config.evaluate_every == 0 or step == config.steps:
-            losses = evaluate(evaluate_batch, state.params, frozen, stage.held_out)
-            shown = {name: round(value / math.log(2), 4) for name, value in losses.items()}
-            progress.record("held_out", step, **shown)
-            progress.say(f"step {step}/{config.steps}  held out, bits/char: {shown}")
-            _require_finite(step, float(metrics["loss"]) + losses.get(METRIC, 0.0))
-            checkpoints.save(unreplicate(state), losses or None)
-            saved_at = time.monotonic()
-            meter = Throughput()
-        elif time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
-            _require_finite(step, float(metrics["loss"]))
-            checkpoints.save(unreplicate(state), None)
-            saved_at = time.monotonic()
-    if stop.requested:
-        if previous is not None:
-            _require_finite(step, float(previous["loss"]))
-        checkpoints.save(unreplicate(state), None)
-        progress.say(f"stopped at step {step}; the same command goes on from here")
-    return losses
+    config: LoopConfig,
+    devices: Devices,
+    step: int,
+    params: Params,
+    best: tuple[int, float] | None,
+) -> str:
+    """The first line of a run."""
+    trained = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    model = stage.config.parameters
+    of = "" if trained == model else f" beside a model of {model / 1e6:.1f}M"
+    kept = "" if best is None else f", best held-out loss {best[1]:.4f} at step {best[0]}"
+    return (
+        f"{config.run}: step {step} of {config.steps}, {trained / 1e6:.1f}M parameters{of}, {devices}{kept}"
+    )
 
 
-class Throughput:
-    """Patches a second since it was last asked."""
-
-    def __init__(self) -> None:
-        self._since = time.monotonic()
-        self._patches = 0
-
-    def add(self, batch: HostBatch) -> None:
-        """Count the patches of a batch that are not padding."""
-        self._patches += int(np.count_nonzero(batch["segments"])) if "segments" in batch else 0
-
-    def rate(self) -> float:
-        """Patches a second since the last call, which starts the next count."""
-        now = time.monotonic()
-        patches, seconds = self._patches, now - self._since
-        self._since, self._patches = now, 0
-        return patches / max(seconds, 1e-9)
-
-
-def _report(step: int, metrics: Mapping[str, jax.Array], rate: float, progress: Progress) -> None:
-    """One line of progress; raises `NotaGenError` on a loss that is not finite."""
-    values = {name: float(value) for name, value in metrics.items()}
-    _require_finite(step, values["loss"])
-    values["bits_per_char"] = values["loss"] / math.log(2)
-    progress.training(step, values, rate)
-
-
-def _require_finite(step: int, loss: float) -> None:
-    """Stop before a checkpoint of broken parameters can replace a good one."""
-    if not math.isfinite(loss):
-        raise NotaGenError(
-            f"step {step}: the loss is {loss}; lower optimizer.learning_rate or set optimizer.clip, "
-            "then start again from the last checkpoint by the same command"
-        )
+def _not_finite(stage: Stage, config: LoopConfig, step: int, loss: float, main: bool) -> NotaGenError:
+    """The error of a broken update, its pieces written to the run folder for a person to look at."""
+    path = config.run / f"not-finite-{step}.json"
+    if main:
+        content = {"step": step, "loss": str(loss), "pieces": stage.train.names(step - 1)}
+        write_atomic(path, json.dumps(content, indent=1) + "\n")
+    return NotaGenError(
+        f"step {step}: the loss is {loss}; {path} names the pieces of its batch. Lower "
+        "optimizer.learning_rate, set optimizer.clip, or mend the pieces; the same command goes on from "
+        "the last checkpoint"
+    )

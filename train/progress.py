@@ -1,10 +1,21 @@
-"""Lines of progress with throughput and time to go, and the run's log file."""
+"""What a run shows: lines of progress, the log file and TensorBoard's scalars."""
 
+import contextlib
 import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
+
+import jax
+import numpy as np
+
+from notagen_jax.errors import NotaGenError
+from notagen_jax.flops import device_peak
+from train import optimizer as optimizers
+from train.config import LoopConfig
+from train.devices import HostBatch
 
 
 def clock(seconds: float) -> str:
@@ -13,37 +24,154 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-class Progress:
-    """Prints to standard error and appends every record to `log.jsonl` in the run folder."""
+class Meter:
+    """Counts the work of this process's updates and the time that they took."""
 
-    def __init__(self, run: Path, first_step: int, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, processes: int, flops: Callable[[HostBatch], float] | None, dtype: str) -> None:
+        """`flops` counts the arithmetic of an update on a batch, which is done in `dtype`."""
+        self._processes = processes
+        self._flops = flops
+        device, count = jax.local_devices()[0], jax.local_device_count()
+        # A CPU's peak would have to be measured, and other work on it decides what that says.
+        known = flops is not None and device.platform != "cpu"
+        self._peak = device_peak(device, dtype).flops * count if known else None
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from here: what came before was no training."""
+        self._since = time.monotonic()
+        self._rows = self._patches = 0
+        self._operations = self._waited = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block's time as waiting for data."""
+        began = time.monotonic()
+        yield
+        self._waited += time.monotonic() - began
+
+    def add(self, batch: HostBatch) -> None:
+        """Count an update on a batch; padding is no work."""
+        self._rows += len(next(iter(batch.values())))
+        if "segments" in batch:
+            self._patches += int(np.count_nonzero(batch["segments"]))
+        if self._flops is not None:
+            self._operations += self._flops(batch)
+
+    def rates(self) -> dict[str, float]:
+        """Figures since the last call, which starts the next count.
+
+        rows and patches a second over all processes; data_wait, the share of the time in which the
+        host waited for a batch; flops a second and device, and mfu, their share of the device's peak,
+        where both are known.
+        """
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        figures = {
+            "rows_per_second": self._rows * self._processes / seconds,
+            "patches_per_second": self._patches * self._processes / seconds,
+            "data_wait": self._waited / seconds,
+        }
+        if self._operations:
+            figures["flops_per_second"] = self._operations / seconds / jax.local_device_count()
+            if self._peak is not None:
+                figures["mfu"] = self._operations / seconds / self._peak
+        self.restart()
+        return figures
+
+
+class Progress:
+    """Prints to standard error, appends to `log.jsonl` and writes TensorBoard's files in the run folder.
+
+    Only the main process of a run shows anything.
+    """
+
+    def __init__(self, config: LoopConfig, first_step: int, main: bool = True) -> None:
+        """Raises `NotaGenError` when TensorBoard's writer is wanted and not installed."""
+        self._steps = config.steps
         self._first = first_step
         self._start = time.monotonic()
-        run.mkdir(parents=True, exist_ok=True)
-        self._log = (run / "log.jsonl").open("a", encoding="utf-8")
+        self._rate = optimizers.learning_rate(config.optimizer, config.steps)
+        self._main = main
+        self._writer: Any = None
+        if not main:
+            return
+        config.run.mkdir(parents=True, exist_ok=True)
+        self._log = (config.run / "log.jsonl").open("a", encoding="utf-8")
+        if config.tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                raise NotaGenError(
+                    "TensorBoard's scalars need tensorboardX: pip install 'notagen-jax[train]', or set "
+                    "--tensorboard False"
+                ) from error
+            # What a killed process wrote after the checkpoint that this one goes on from is hidden.
+            self._writer = SummaryWriter(str(config.run / "tensorboard"), purge_step=first_step + 1)
 
-    def record(self, kind: str, step: int, **values: Any) -> None:
-        """Append one JSON line: kind, step, seconds since the start of this process, values."""
+    def training(self, step: int, values: dict[str, float], meter: Meter) -> None:
+        """One line on update `step`: its metrics, throughput and ETA."""
+        rates = meter.rates()
+        seconds = (time.monotonic() - self._start) / max(step - self._first, 1)
+        values = {name: value for name, value in values.items() if name not in ("stop", "save")}
+        values |= {"learning_rate": float(self._rate(step - 1)), **rates}
+        self._record("train", step, values)
+        speed = f"{rates['patches_per_second']:.0f} patches/s"
+        if not rates["patches_per_second"]:
+            speed = f"{rates['rows_per_second']:.1f} rows/s"
+        if "mfu" in rates:
+            speed += f"  MFU {rates['mfu']:.1%}"
+        own = {name: value for name, value in values.items() if name not in _COMMON and name not in rates}
+        self.say(
+            f"step {step}/{self._steps}  loss {values['loss']:.4f}{_listed(own)}  "
+            f"grad {values['grad_norm']:.3f}  {speed}  ETA {clock(seconds * (self._steps - step))}"
+        )
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        """One line on an evaluation after update `step`."""
+        self._record("held_out", step, values)
+        self.say(f"step {step}/{self._steps}  evaluation:{_listed(values) or '  nothing held out'}")
+
+    def samples(self, step: int, values: dict[str, float]) -> None:
+        """One line on the pieces sampled after update `step`; none where sampling was cut short."""
+        if values:
+            self._record("samples", step, values)
+            self.say(
+                f"step {step}/{self._steps}  of the samples:"
+                + "".join(f"  {n} {v:.0%}" for n, v in values.items())
+            )
+
+    def say(self, text: str) -> None:
+        """One line on standard error."""
+        if self._main:
+            print(text, file=sys.stderr, flush=True)
+
+    def _record(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """One JSON line (kind, step, seconds since this process began, values) and TensorBoard's scalars."""
+        if not self._main:
+            return
         seconds = round(time.monotonic() - self._start, 3)
         self._log.write(json.dumps({"kind": kind, "step": step, "seconds": seconds, **values}) + "\n")
         self._log.flush()
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+            self._writer.flush()
 
-    def training(self, step: int, metrics: dict[str, float], patches_per_second: float) -> None:
-        """One line of progress: loss in bits a character, throughput and ETA."""
-        done = step - self._first
-        eta = (time.monotonic() - self._start) / max(done, 1) * (self.steps - step)
-        self.record("train", step, patches_per_second=round(patches_per_second, 1), **metrics)
-        self.say(
-            f"step {step}/{self.steps}  {metrics['bits_per_char']:.4f} bits/char  "
-            f"grad {metrics['grad_norm']:.3f}  {patches_per_second:.0f} patches/s  ETA {clock(eta)}"
-        )
+    def __enter__(self) -> "Progress":
+        return self
 
-    @staticmethod
-    def say(text: str) -> None:
-        """One line on standard error."""
-        print(text, file=sys.stderr, flush=True)
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if self._main:
+            self._log.close()
+        if self._writer is not None:
+            self._writer.close()
 
-    def close(self) -> None:
-        """Close the log file."""
-        self._log.close()
+
+_COMMON = ("loss", "weight", "grad_norm", "update_norm", "param_norm", "learning_rate")
+"""Metrics of every stage, which the line of progress shows in its own way or leaves to the log."""
+
+
+def _listed(values: dict[str, float]) -> str:
+    return "".join(f"  {name} {value:.4f}" for name, value in values.items())

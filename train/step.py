@@ -1,11 +1,11 @@
-"""One update, replicated over the local devices under `pmap`.
+"""One update as a pure function: the same under `pmap`, over a mesh and on one device.
 
 The loss of a stage returns sums, not means: gradients are summed over micro-batches and devices and
 divided once by the total weight, so that any split of a batch gives the gradient of the whole.
 
-A loss sees the rows of one device (and of one micro-batch). One that compares rows with each other,
-such as a contrastive loss, reads those of all devices with `global_rows` and sums over its own rows
-only; it allows no accumulation.
+Under `pmap` a loss sees the rows of one device; over a mesh, or on one device, all rows (of one
+micro-batch). One that compares rows with each other, such as a contrastive loss, reads those of all
+devices with `global_rows` and sums over its own rows only; it allows no accumulation.
 """
 
 from collections.abc import Callable
@@ -42,11 +42,6 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: Params
     optimizer: optax.OptState
-
-
-def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """State before the first update, with the optimizer's state made under jit."""
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
 
 
 def global_rows(rows: jax.Array) -> jax.Array:
@@ -88,21 +83,27 @@ def accumulate_gradients(
 
 
 def make_update(
-    loss: Loss, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1
-) -> Callable[[TrainState, Params, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """The update over all local devices: (state, frozen, batch of whole rows) → (state, metrics).
+    loss: Loss, optimizer: optax.GradientTransformation, seed: int, accumulate: int = 1, mapped: bool = False
+) -> Callable[[TrainState, Params, Batch, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The update (state, frozen, batch, wishes) → (state, metrics), to be compiled by `train.devices`.
 
-    Batch leaves are (rows, …) with rows a multiple of the device count; state and frozen are
-    replicated, and the state's buffers are reused. Metrics are float32 scalars: loss (mean), weight,
-    grad_norm, update_norm, param_norm and the means of the loss's own. The dropout key is a function
-    of (seed, step, device).
+    `mapped` says that it runs under `pmap` with the axis `AXIS`, on one device's rows. Metrics are
+    float32 scalars: loss (mean), weight, grad_norm, update_norm, param_norm, the means of the loss's
+    own, and the sums of `wishes`, float32 (devices,) each: what processes ask for, so that all of them
+    learn it at the same step. The dropout key is a function of (seed, step) and of the device.
     """
 
-    def update(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def over_devices(tree: Any) -> Any:
+        return jax.lax.psum(tree, AXIS) if mapped else tree
+
+    def update(
+        state: TrainState, frozen: Params, batch: Batch, wishes: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
-        sums, gradient = jax.lax.psum(
-            accumulate_gradients(loss, state.params, frozen, batch, key, accumulate), AXIS
+        if mapped:
+            key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+        sums, gradient = over_devices(
+            accumulate_gradients(loss, state.params, frozen, batch, key, accumulate)
         )
         scale = 1.0 / jnp.maximum(sums.weight, 1.0)
         gradient = jax.tree.map(lambda g: g * scale, gradient)
@@ -115,34 +116,18 @@ def make_update(
             "update_norm": optax.global_norm(updates),
             "param_norm": optax.global_norm(params),
             **{name: value * scale for name, value in sums.metrics.items()},
+            **{name: over_devices(value.sum()) for name, value in wishes.items()},
         }
         return TrainState(state.step + 1, params, optimizer_state), metrics
 
-    return jax.pmap(update, AXIS, in_axes=(0, 0, 0), out_axes=(0, None), donate_argnums=0)
+    return update
 
 
-def make_evaluate(loss: Loss) -> Callable[[Params, Params, Batch], LossSums]:
-    """(replicated params, frozen, batch of whole rows) → sums over all devices, without dropout."""
+def make_evaluate(loss: Loss, mapped: bool = False) -> Callable[[Params, Params, Batch], LossSums]:
+    """The evaluation (params, frozen, batch) → sums over all rows, without dropout, to be compiled."""
 
     def evaluate(params: Params, frozen: Params, batch: Batch) -> LossSums:
-        return jax.lax.psum(loss(params, frozen, batch, None), AXIS)
+        sums = loss(params, frozen, batch, None)
+        return jax.lax.psum(sums, AXIS) if mapped else sums
 
-    return jax.pmap(evaluate, AXIS, in_axes=(0, 0, 0), out_axes=None)
-
-
-def replicate(tree: Any) -> Any:
-    """The tree with a leading device axis, one copy on each local device."""
-    count = jax.local_device_count()
-    copies = jax.pmap(lambda _, leaf: leaf, AXIS, in_axes=(0, None))
-    return copies(jnp.zeros(count), tree)
-
-
-def unreplicate(tree: Any) -> Any:
-    """The first device's copy of a replicated tree."""
-    return jax.tree.map(lambda x: x[0], tree)
-
-
-def shard(batch: dict[str, Any]) -> dict[str, Any]:
-    """Split the rows of a host batch over the local devices: (rows, …) → (devices, rows / devices, …)."""
-    count = jax.local_device_count()
-    return {name: array.reshape(count, -1, *array.shape[1:]) for name, array in batch.items()}
+    return evaluate

@@ -1,7 +1,8 @@
 """The parameters of a training run, opened from its folder.
 
 A run folder holds `model.json` and `checkpoints/STEP/params`, written by an Orbax
-`CheckpointManager` beside the optimizer and the data position, which are not read here.
+`CheckpointManager` beside the optimizer and the data position, which are not read here. Where it also
+holds `adapter.json`, the parameters are adapters.
 """
 
 import json
@@ -12,16 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapters, read_adapted
 from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint, read_labels
-from notagen_jax.checkpoints.layout import Layout, OfficialTensor, tree_shapes, unstack
+from notagen_jax.checkpoints.layout import Layout, tree_shapes, unstack
 from notagen_jax.checkpoints.names import NOTAGEN
 from notagen_jax.config import CONFIG_REMEDY
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
+from notagen_jax.lora import adapter_shapes
 
 MODEL_FILE = "model.json"
 STEPS_FOLDER = "checkpoints"
 PARAMS_ITEM = "params"
+ITEMS = (PARAMS_ITEM, "optimizer", "position")
+"""What every whole checkpoint holds."""
 METRIC = "held_out"
 """The metric, least is best, that a run keeps with a checkpoint saved after an evaluation."""
 
@@ -37,6 +42,27 @@ def run_of(path: Path) -> tuple[Path, str | None] | None:
     return None
 
 
+def trains_adapters(path: Path) -> bool:
+    """Whether `path` names a training run of adapters."""
+    place = run_of(path.absolute())
+    return place is not None and (place[0] / ADAPTER_FILE).is_file()
+
+
+def whole_steps(run: Path) -> list[int]:
+    """The steps of a run whose checkpoints are whole, in order.
+
+    Orbax gives a checkpoint its name when all of it is written; a folder that lost a part since, or
+    was copied halfway, does not count either.
+    """
+    return sorted(
+        int(path.name)
+        for path in (run / STEPS_FOLDER).glob("*")
+        if path.name.isdecimal()
+        and (path / "_CHECKPOINT_METADATA").is_file()
+        and all((path / item).is_dir() for item in ITEMS)
+    )
+
+
 def load_training(
     path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
 ) -> Checkpoint:
@@ -44,7 +70,7 @@ def load_training(
 
     `step` is a step number, "last" (as None) or "best", the least held-out loss;
     without `labelled` the run's labels are not read. Raises `NotaGenError` when the run has no such
-    checkpoint or it cannot be read.
+    checkpoint or it cannot be read, or it trains adapters (see `load_run_adapters`).
     """
     config, params, source, _ = read_run(path, step)
     return Checkpoint(config, params, source, read_labels(source.parent.parent) if labelled else None)
@@ -66,17 +92,33 @@ def read_run(
     path: str | os.PathLike[str], step: int | str | None = None, layouts: Sequence[Layout] = (NOTAGEN,)
 ) -> tuple[Any, dict[str, Any], Path, Layout]:
     """Configuration, parameters, step folder and family of a training run; raises as `load_training`."""
+    run, source = _place(path, step)
+    if (run / ADAPTER_FILE).is_file():
+        raise NotaGenError(f"{run}: a run of adapters, which make a model only when merged with their base")
+    text = read_text(run / MODEL_FILE, CONFIG_REMEDY)
+    layout = _family(text, layouts)
+    config = layout.read_config(text, str(run / MODEL_FILE))
+    params = _restore(source / PARAMS_ITEM, tree_shapes(layout.official_tensors(config)))
+    return config, params, source, layout
+
+
+def load_run_adapters(
+    path: str | os.PathLike[str], step: int | str | None = None, labelled: bool = True
+) -> Adapters:
+    """Load the adapters of a training run that trains adapters; `step` and errors as in `load_training`."""
+    run, source = _place(path, step)
+    adapted = read_adapted(run / ADAPTER_FILE)
+    tree = _restore(source / PARAMS_ITEM, adapter_shapes(adapted.model, adapted.lora))
+    return Adapters(adapted, tree, source, read_labels(run) if labelled else None)
+
+
+def _place(path: str | os.PathLike[str], step: int | str | None) -> tuple[Path, Path]:
+    """The run folder and the folder of the wanted checkpoint."""
     place = run_of(Path(path).absolute())
     if place is None:
         raise NotaGenError(f"{path}: no {MODEL_FILE}, so not a training run; give its --run folder")
     run, named = place
-    text = read_text(run / MODEL_FILE, CONFIG_REMEDY)
-    layout = _family(text, layouts)
-    config = layout.read_config(text, str(run / MODEL_FILE))
-    chosen = _choose(run, named if step is None else step)
-    source = run / STEPS_FOLDER / str(chosen)
-    params = _restore(source / PARAMS_ITEM, layout.official_tensors(config))
-    return config, params, source, layout
+    return run, run / STEPS_FOLDER / str(_choose(run, named if step is None else step))
 
 
 def _family(text: str, layouts: Sequence[Layout]) -> Layout:
@@ -110,12 +152,13 @@ def _choose(run: Path, step: int | str | None) -> int:
         best_fn=lambda metrics: metrics[METRIC], best_mode="min", read_only=True
     )
     with ocp.CheckpointManager(folder, options=options) as manager:
-        steps = sorted(manager.all_steps())
+        steps = whole_steps(run)
         if not steps:
             raise NotaGenError(f"{run}: no whole checkpoint yet; train until the first one is saved")
         if step in (None, "last"):
             return steps[-1]
         best = manager.best_step() if step == "best" else None
+        best = best if best in steps else None
     if step == "best":
         if best is None:
             raise NotaGenError(f"{run}: no checkpoint was evaluated, so none is best; use step last")
@@ -127,14 +170,14 @@ def _choose(run: Path, step: int | str | None) -> int:
     )
 
 
-def _restore(folder: Path, tensors: Sequence[OfficialTensor]) -> dict[str, Any]:
-    """The parameter tree in `folder`, read onto the host whatever devices wrote it."""
+def _restore(folder: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+    """The parameter tree of these shapes in `folder`, read onto the host whatever devices wrote it."""
     import jax
 
     ocp = _orbax()
     expected = jax.tree.map(
         lambda shape: jax.ShapeDtypeStruct(shape, np.float32),
-        tree_shapes(tensors),
+        shapes,
         is_leaf=lambda node: isinstance(node, tuple),
     )
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32), expected)

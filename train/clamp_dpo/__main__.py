@@ -1,7 +1,8 @@
 """K iterations of CLaMP-DPO in one command: `python -m train.clamp_dpo mini --ground-truth FOLDER…`."""
 
+import sys
+
 from notagen_jax import clamp2
-from notagen_jax.compilation import enable_compilation_cache
 from train.clamp_dpo.config import ClampDPOConfig
 from train.clamp_dpo.driver import Driver, Stopped, say_to_stderr
 from train.command import main
@@ -10,12 +11,14 @@ from train.configs import CLAMP_DPO
 
 def run(config: ClampDPOConfig) -> None:
     """Run or go on with a run, and tell where its report is."""
-    enable_compilation_cache()
     try:
         Driver(config, clamp2.load, say_to_stderr).go()
     except Stopped as stopped:
         say_to_stderr(f"{stopped}: stopped; the same command goes on from here")
         return
+    except KeyboardInterrupt:
+        say_to_stderr("interrupted; files already written are whole, and the same command goes on from here")
+        sys.exit(130)
     say_to_stderr(f"done: {config.run / 'report.md'}; `python -m eval.table2 {config.run}` makes the table")
 
 

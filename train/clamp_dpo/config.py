@@ -76,6 +76,11 @@ class ClampDPOConfig:
                 f"portion ({self.portion}) of samples ({self.samples}) must be at least one piece and at "
                 "most half of them; draw more samples"
             )
+        if self.dpo.devices.processes != 1:
+            raise NotaGenError(
+                "dpo.devices.processes: a run samples and judges in one process; train a single iteration "
+                "on several by `python -m train.dpo` with its preferences.jsonl"
+            )
         if not 0 <= self.misaligned <= 1 or not -1 <= self.plagiarism <= 1:
             raise NotaGenError("misaligned must be in [0, 1] and plagiarism in [-1, 1]")
 
@@ -83,11 +88,11 @@ class ClampDPOConfig:
 def pinned(config: ClampDPOConfig) -> dict[str, Any]:
     """The settings that a run keeps from its start to its end, JSON-ready: all that its numbers depend on.
 
-    Not the folder, which may move; the number of iterations, which may grow; how often it reports.
+    Not the folder, which may move; the number of iterations, which may grow; what is shown meanwhile.
     """
     settings = dataclasses.asdict(config)
     for name in ("run", "iterations"):
         del settings[name]
-    for name in ("log_every", "checkpoint_minutes"):
+    for name in ("log_every", "checkpoint_minutes", "tensorboard"):
         del settings["dpo"][name]
     return json.loads(json.dumps(settings))

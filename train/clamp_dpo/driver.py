@@ -14,6 +14,7 @@ RUN/report.json, RUN/report.md     counts and scores so far
 
 import functools
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
 from notagen_jax.checkpoints.directory import is_checkpoint_directory
+from notagen_jax.checkpoints.training import STEPS_FOLDER
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.sampling import SamplingSettings
@@ -60,9 +62,8 @@ class Driver:
         """The prompts of the run."""
         config = self.config
         styles = read_styles(config.ground_truth, config.split)
-        account = choose_styles(
-            styles, self.policy(0).labels, config.more_than, config.most_prompts, config.prompts
-        )
+        known = checkpoints.open_stored(config.checkpoint).labels
+        account = choose_styles(styles, known, config.more_than, config.most_prompts, config.prompts)
         write_atomic(self.run / "prompts.json", json.dumps(account.rows(), indent=1) + "\n")
         return account
 
@@ -157,6 +158,8 @@ class Driver:
         if finished is None:
             raise Stopped(f"iteration {k}, DPO")
         checkpoints.save(folder / "policy", before.config, finished, labels=before.labels)
+        # What they led to is the policy; they take three times its room each.
+        shutil.rmtree(folder / "dpo" / STEPS_FOLDER, ignore_errors=True)
 
     def report(self, done: int) -> dict[str, Any]:
         """Write what is known after `done` iterations."""

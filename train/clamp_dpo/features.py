@@ -51,6 +51,7 @@ def features_of(
             if made is None:
                 judge = judge or open_judge()
                 made = np.asarray(judge.music_features(chunk), np.float32)
+                _require_finite(made, start)
                 _write(place, made, chunk)
                 say(f"features of {start + len(chunk)} of {len(texts)} pieces")
             parts.append(made)
@@ -58,6 +59,15 @@ def features_of(
         _write(path, known, texts)
     shutil.rmtree(partial, ignore_errors=True)
     return known
+
+
+def _require_finite(features: np.ndarray, start: int) -> None:
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(broken):
+        raise NotaGenError(
+            f"the judge gives piece {start + int(broken[0]) + 1} features that are not finite; is its "
+            "checkpoint damaged?"
+        )
 
 
 def _digest(texts: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
 """One DPO training on a preference file: `python -m train.dpo mini --preferences FILE --init CHECKPOINT`."""
 
 from notagen_jax import checkpoints
-from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from train.clamp_dpo.driver import say_to_stderr
 from train.command import main
 from train.configs import DPO
+from train.devices import connect
 from train.dpo.config import DPORun
 from train.dpo.preferences import read_preferences
 from train.dpo.stage import train_on_preferences
@@ -17,7 +17,7 @@ def run(config: DPORun) -> None:
         raise NotaGenError(
             "give --preferences a preferences.jsonl, and --init the checkpoint whose samples it holds"
         )
-    enable_compilation_cache()
+    connect(config.dpo.devices)
     preferences = read_preferences(config.preferences)
     start = checkpoints.load(config.init)
     train_on_preferences(config.dpo, config.run, config.seed, start, preferences, say_to_stderr)

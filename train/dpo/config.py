@@ -6,7 +6,8 @@ from pathlib import Path
 from notagen_jax.config import ModelConfig
 from notagen_jax.dpo import BETA, LAMBDA
 from notagen_jax.errors import NotaGenError
-from train.config import DataConfig, OptimizerConfig, RunConfig
+from notagen_jax.lora import LoraConfig
+from train.config import DeviceConfig, LoopConfig, OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,33 +32,43 @@ class DPOConfig:
     """AdamW at a constant rate, the gradient's norm clipped."""
     accumulate: int = 1
     """Micro-batches whose gradients make one update."""
+    lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+    devices: DeviceConfig = dataclasses.field(default_factory=DeviceConfig)
     reference_rows: int = 8
     """Pieces that one forward pass of the reference takes."""
     log_every: int = 20
     """Steps between two lines of progress."""
     checkpoint_minutes: float = 10.0
     """Minutes between two checkpoints."""
+    tensorboard: bool = True
+    """Whether to write scalars for TensorBoard to the run folder."""
 
     def __post_init__(self) -> None:
         if not self.beta > 0 or not self.lam >= 0:
             raise NotaGenError(f"beta ({self.beta}) must be above 0, and lam ({self.lam}) not negative")
-        for name in ("pairs", "steps", "reference_rows"):
+        for name in ("pairs", "steps", "accumulate", "reference_rows"):
             if getattr(self, name) < 1:
                 raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.pairs % self.accumulate:
+            raise NotaGenError(f"pairs ({self.pairs}) must be a multiple of accumulate ({self.accumulate})")
 
-    def loop(self, model: ModelConfig, run: Path, seed: int) -> RunConfig:
-        """The settings of the training loop for a policy of these sizes."""
-        return RunConfig(
-            model=model,
-            data=DataConfig(rows=self.pairs, length=model.patch_length),
+    def loop(self, run: Path) -> LoopConfig:
+        """The settings of the training loop in the folder `run`.
+
+        Its seed, of dropout alone, is always the same: it is part of the compiled program, which the
+        iterations of CLaMP-DPO share.
+        """
+        return LoopConfig(
             optimizer=self.optimizer,
+            devices=self.devices,
             run=run,
             steps=self.steps,
             accumulate=self.accumulate,
-            seed=seed,
+            seed=0,
             log_every=self.log_every,
             evaluate_every=self.steps,
             checkpoint_minutes=self.checkpoint_minutes,
+            tensorboard=self.tensorboard,
         )
 
 

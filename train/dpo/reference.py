@@ -59,7 +59,8 @@ def reference_log_probs(
         {"prompt": p.prompt, "name": p.name, "verdict": p.verdict, "patches": len(patches), "log_prob": value}
         for (p, patches), value in zip(pieces, log_probs.tolist(), strict=True)
     ]
-    write_atomic(path, json.dumps({"digest": digest, "pieces": table}, indent=1) + "\n")
+    if jax.process_index() == 0:
+        write_atomic(path, json.dumps({"digest": digest, "pieces": table}, indent=1) + "\n")
     return log_probs
 
 

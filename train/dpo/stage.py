@@ -2,18 +2,25 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from notagen_jax import losses
+from notagen_jax import lora, losses
 from notagen_jax.checkpoints import Checkpoint, load_training
+from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapted, read_adapted, weights_digest
 from notagen_jax.checkpoints.checkpoint import LABELS_FILE, labels_json
-from notagen_jax.config import SIZES, ModelConfig
+from notagen_jax.checkpoints.training import load_run_adapters
+from notagen_jax.config import ModelConfig
 from notagen_jax.dpo import BETA, LAMBDA, dpo_terms
+from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
+from notagen_jax.flops import train_flops
+from notagen_jax.lora import LoraConfig
 from train import loop
+from train.checkpointing import model_of_run
+from train.devices import HostBatch
 from train.dpo.config import DPOConfig
 from train.dpo.pairs import PairLoader, encode
 from train.dpo.preferences import Preference
@@ -21,15 +28,23 @@ from train.dpo.reference import reference_log_probs
 from train.step import Batch, Loss, LossSums, Params
 
 REFERENCE_FILE = "reference.json"
+Say = Callable[[str], object]
 
 
-def dpo_stage_loss(model: ModelConfig, beta: float = BETA, lam: float = LAMBDA) -> Loss:
-    """The loss of the loop, by pair, on the batches of `PairLoader`: both sides in one forward pass."""
+def preference_loss(
+    model: ModelConfig, beta: float = BETA, lam: float = LAMBDA, adapters: LoraConfig | None = None
+) -> Loss:
+    """DPO on the batches of `PairLoader` as a loss of the loop, by pair: both sides in one forward pass.
+
+    With `adapters` the trained parameters are those, and `frozen` is the model that they adapt.
+    """
 
     def loss(params: Params, frozen: Params, batch: Batch, key: jax.Array | None) -> LossSums:
         patches, reference = batch["patches"], batch["reference"]
         rows = patches.reshape(-1, *patches.shape[2:])
-        policy = losses.log_probability(model, params, rows, key).reshape(-1, 2)
+        low_rank = None if adapters is None else lora.scaled(params, adapters)
+        whole = params if adapters is None else frozen
+        policy = losses.log_probability(model, whole, rows, key, low_rank).reshape(-1, 2)
         terms, metrics = dpo_terms(policy[:, 0], policy[:, 1], reference[:, 0], reference[:, 1], beta, lam)
         return LossSums(
             terms.sum(),
@@ -46,32 +61,79 @@ def train_on_preferences(
     seed: int,
     start: Checkpoint,
     preferences: Sequence[Preference],
-    say: Callable[[str], object],
-) -> Any | None:
+    say: Say,
+) -> Params | None:
     """Train the policy in the folder `run`, from `start`, which is the frozen reference too.
 
-    The reference's log-probabilities are kept in `run`. Returns the policy's parameters after the last
-    step, float32 numpy arrays, or None when the run was asked to stop before: it has saved, and goes
-    on when called again. Raises `NotaGenError` on preferences without a pair or that cannot be
-    encoded.
+    `seed` decides the pairs and the windows of long pieces. The reference's log-probabilities are kept
+    in `run`. Returns the policy's parameters after the last step, float32 numpy arrays, adapters
+    merged; None when the run was asked to stop before: it has saved, and goes on when called again.
+    Raises `NotaGenError` on preferences without a pair or that cannot be encoded.
     """
-    model = config.model.replace(**{name: getattr(start.config, name) for name in SIZES})
+    model = config.model.replace(**start.config.sizes)
+    adapters = config.lora if config.lora.rank else None
+    if (run / ADAPTER_FILE).is_file() != (adapters is not None) and model_of_run(run) is not None:
+        raise NotaGenError(f"{run}: this run was started with another lora.rank; choose another --run folder")
+    params: Params = start.params
+    frozen: Params = {}
+    if adapters is not None:
+        params, frozen = _adapters_and_base(adapters, model, run, start, seed)
     pieces = encode(preferences, model.patch_length, seed)
+    # Of the very parameters that the policy starts from, in their type.
+    reference = start.params if adapters is None else frozen
     log_probs = reference_log_probs(
-        run / REFERENCE_FILE, model, start.params, pieces, config.reference_rows, say
+        run / REFERENCE_FILE, model, reference, pieces, config.reference_rows, say
     )
     pairs = PairLoader(pieces, log_probs, config.pairs, model.patch_length, seed)
     say(f"{pairs.pairs} pairs of {len(pieces)} pieces")
-    if start.labels is not None:
+    if start.labels is not None and jax.process_index() == 0:
         write_atomic(run / LABELS_FILE, labels_json(start.labels))
     stage = loop.Stage(
         config=model,
-        params=start.params,
-        frozen={},
-        loss=dpo_stage_loss(model, config.beta, config.lam),
+        params=params,
+        frozen=frozen,
+        loss=preference_loss(model, config.beta, config.lam, adapters),
         train=pairs,
         held_out={},
+        flops=lambda batch: _flops(model, batch),
     )
-    loop.run(stage, config.loop(model, run, seed))
-    trained = load_training(run)
-    return trained.params if trained.source.name == str(config.steps) else None
+    loop.run(stage, config.loop(run))
+    return _trained(run, config.steps, start, adapters)
+
+
+def _adapters_and_base(
+    adapters: LoraConfig, model: ModelConfig, run: Path, start: Checkpoint, seed: int
+) -> tuple[Params, Params]:
+    """First adapters, which change nothing yet, and the frozen model in the type that it is held in."""
+    digest = weights_digest(start.params)
+    description = run / ADAPTER_FILE
+    if description.is_file():
+        before = read_adapted(description)
+        if (before.lora, before.digest) != (adapters, digest):
+            raise NotaGenError(
+                f"{run}: this run was started with other lora settings or from another model; set them as "
+                "they were, or choose another --run folder"
+            )
+    elif jax.process_index() == 0:
+        described = Adapted(adapters, start.config, str(start.source.absolute()), digest)
+        write_atomic(description, described.to_json())
+    dtype = jnp.dtype(adapters.base_dtype)
+    first = lora.init_adapters(model, adapters, jax.random.key(seed))
+    return jax.device_get(first), jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), start.params)
+
+
+def _trained(run: Path, steps: int, start: Checkpoint, adapters: LoraConfig | None) -> Params | None:
+    """The parameters after the last step; None when the newest checkpoint is of an earlier one."""
+    if adapters is None:
+        trained = load_training(run)
+        return trained.params if trained.source.name == str(steps) else None
+    low_rank = load_run_adapters(run)
+    if low_rank.source.name != str(steps):
+        return None
+    return lora.merge(start.params, low_rank.tree, adapters)
+
+
+def _flops(model: ModelConfig, batch: HostBatch) -> float:
+    """Arithmetic of an update: that of a likelihood stage on as many patches."""
+    per_patch = sum(train_flops(model, batch["patches"].shape[2]).values())
+    return per_patch * float(np.count_nonzero(batch["segments"]))
