@@ -85,6 +85,18 @@ def test_musedata_parts_in_an_archive(tmp_path):
     assert bars(read_piece(path)) == CANON
 
 
+def test_musedata_that_changes_on_the_way(tmp_path):
+    text = (DATA / "frere_jacques.md").read_text()
+    path = tmp_path / "a.musedata"
+    path.write_text(text.replace("measure 7\n", "measure 7\n$ K:-1 T:2/2\n").replace("\nrest ", "\nirest"))
+    changed = bars(read_piece(path))
+    assert changed[:6] == CANON[:6]
+    assert changed[6] == "[V:1][K:F][M:2/2] G2 D2 G4|[V:2][K:F][M:2/2] DEDC =B,2 G,2|"
+    path.write_text(text.replace("measure 7\n", "measure 7\n$ Q:4\n"))
+    with pytest.raises(ScoreError, match="changes its unit of duration"):
+        read_piece(path)
+
+
 def test_what_only_has_the_name_of_musedata_is_no_score(tmp_path):
     (tmp_path / "README.md").write_text("# Scores\n\nThe first measure is\nmeasure 1 of all.\n"[:20])
     with zipfile.ZipFile(tmp_path / "backup.zip", "w") as archive:

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ class Build:
     """Folder of the scores; for classical it holds a metadata.csv (path,composer and period or born,died;
     instrumentation, title). For openscore: the repositories, or a folder with an index.tsv, instead of
     the download."""
-    processes: int = 1
+    processes: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     """Scores converted at the same time."""
     seconds: float = SECONDS_A_PIECE
     """Longest time for one score."""

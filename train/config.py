@@ -78,6 +78,8 @@ class DeviceConfig:
     are split as well."""
     fsdp: int = 0
     """With mesh: devices that share one copy of the parameters; 0: all of them."""
+    split_from: int = 2**20
+    """With mesh: a parameter of fewer elements is kept whole; to split it would save little."""
     processes: int = 1
     """Processes of the run, one on each host; 0 finds them (Cloud TPU, Slurm, Open MPI)."""
     process: int = 0

@@ -13,13 +13,14 @@ from notagen_jax.score.refusal import ScoreError
 _LINES = ("wedge", "octave-shift", "pedal")
 _LINE_TYPES = ("down", "up", "crescendo", "diminuendo", "start", "stop")
 _MODES = ("maj", "min", "m", "ion", "dor", "phr", "lyd", "mix", "aeo", "loc", "non")
+_LONGEST_OCTAVE = 3
 _ACCIDENTALS = {"natural-flat": "flat", "natural-sharp": "sharp"}
 
 
 def normalised(document: bytes) -> ElementTree.ElementTree:
     """Parse a MusicXML document and rewrite the constructs that `RULES` and empty staves are for.
 
-    Raises `ScoreError` when it is not well formed.
+    Raises `ScoreError` when it is not well formed, or a rule refuses it.
     """
     try:
         root = ElementTree.fromstring(document)
@@ -56,6 +57,14 @@ def drop_lyrics(note: Element) -> None:
     """Lyrics leave the text in the clean-up anyway; a line break inside one would pass as music."""
     for lyric in note.findall("lyric"):
         note.remove(lyric)
+
+
+def refuse_absurd_octaves(note: Element) -> None:
+    """A damaged octave would become as many octave marks. Raises `ScoreError`."""
+    pitch = note.find("pitch")
+    octave = "" if pitch is None else pitch.findtext("octave", "")
+    if len(octave) > _LONGEST_OCTAVE:
+        raise ScoreError("a note's octave is out of all bounds", octave[:20])
 
 
 def plain_accidentals(note: Element) -> None:
@@ -125,7 +134,7 @@ def _move(measure: Element, element: Element, staves: list[str]) -> None:
 
 
 RULES: dict[str, tuple[Callable[[Element], None], ...]] = {
-    "note": (drop_lyrics, plain_accidentals),
+    "note": (drop_lyrics, plain_accidentals, refuse_absurd_octaves),
     "direction": (drop_going_lines, mark_numberless_tempos),
     "attributes": (sum_composite_meters, drop_unknown_modes),
 }

@@ -132,8 +132,9 @@ def _refuse_entity(name: str, *_: object) -> None:
 
 def _read_bounded(path: Path) -> bytes:
     try:
+        archive.check_size(path.stat().st_size)
         with path.open("rb") as stream:
-            data = stream.read(archive.MAX_SCORE_BYTES + 1)
+            data = stream.read(archive.MAX_SCORE_BYTES + 1)  # the file may grow, or be no regular one
     except OSError as error:
         raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
     archive.check_size(len(data) if data.strip() else 0)

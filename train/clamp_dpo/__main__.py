@@ -1,5 +1,7 @@
 """K iterations of CLaMP-DPO in one command: `python -m train.clamp_dpo mini --ground-truth FOLDER…`."""
 
+import sys
+
 from notagen_jax import clamp2
 from train.clamp_dpo.config import ClampDPOConfig
 from train.clamp_dpo.driver import Driver, Stopped, say_to_stderr
@@ -14,6 +16,9 @@ def run(config: ClampDPOConfig) -> None:
     except Stopped as stopped:
         say_to_stderr(f"{stopped}: stopped; the same command goes on from here")
         return
+    except KeyboardInterrupt:
+        say_to_stderr("interrupted; files already written are whole, and the same command goes on from here")
+        sys.exit(130)
     say_to_stderr(f"done: {config.run / 'report.md'}; `python -m eval.table2 {config.run}` makes the table")
 
 

@@ -62,9 +62,8 @@ class Driver:
         """The prompts of the run."""
         config = self.config
         styles = read_styles(config.ground_truth, config.split)
-        account = choose_styles(
-            styles, self.policy(0).labels, config.more_than, config.most_prompts, config.prompts
-        )
+        known = checkpoints.open_stored(config.checkpoint).labels
+        account = choose_styles(styles, known, config.more_than, config.most_prompts, config.prompts)
         write_atomic(self.run / "prompts.json", json.dumps(account.rows(), indent=1) + "\n")
         return account
 
