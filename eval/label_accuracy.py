@@ -4,8 +4,6 @@ Definition (paper section 4.2): linear classifiers are fitted on the features of
 and the label accuracy of generated pieces is the share that they give the label of the prompt. The
 classifiers' own accuracy on a test split of the ground truth says how far that can be trusted. The
 paper does not publish its classifiers; these are logistic regressions on standardised features.
-
-    python -m eval.label_accuracy --clamp2 judge --data.sources FOLDER…
 """
 
 import dataclasses

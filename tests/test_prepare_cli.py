@@ -1,7 +1,12 @@
 """`notagen prepare`: what it writes, what it counts, how it goes on, how it fails."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,8 @@ import pytest
 from notagen_jax.cli import prepare
 from notagen_jax.cli.prepare import Prepare
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import KEYS, read_piece
+from notagen_jax.score import KEYS, Score, read_piece
+from notagen_jax.score.batch import run_isolated
 
 DATA = Path(__file__).parent / "data"
 
@@ -103,6 +109,107 @@ def test_output_inside_the_input_is_no_input(scores):
     run(scores, out=out)
     run(scores, out=out)
     assert account(out)["found"] == 4
+
+
+def test_every_tune_of_a_file_is_counted(tmp_path, capsys):
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    shutil.copy(DATA / "three_tunes.abc", folder)
+    shutil.copy(DATA / "frere_jacques.md", folder)
+    (folder / "README.md").write_text("# Tunes\n")
+    out = tmp_path / "out"
+    assert run(folder, out=out) == 0
+    report = account(out)
+    assert (report["files"], report["found"], report["kept"], report["refused"]) == (2, 5, 4, 1)
+    assert [piece["name"] for piece in report["pieces"]] == [
+        "frere_jacques",
+        "three_tunes.1",
+        "three_tunes.3",
+        "three_tunes.3-2",
+    ]
+    assert (out / "interleaved" / "three_tunes.3-2.abc").read_text() == read_piece(
+        Score(folder / "three_tunes.abc", "3-2")
+    ).interleaved
+    printed = capsys.readouterr().out
+    assert "5 scores in 2 files = 4 kept + 1 refused" in printed
+    assert "three_tunes.abc:2: abc2xml cannot read it" in printed
+
+    # One tune is mended: only that one is read again.
+    tunes = (folder / "three_tunes.abc").read_text()
+    (folder / "three_tunes.abc").write_text(tunes.replace("[Ad\n", "[Ad]2 z2|\n"))
+    run(folder, out=out)
+    report = account(out)
+    assert (report["kept"], report["written_now"], report["written_before"]) == (5, 1, 4)
+
+
+def test_what_was_refused_is_not_tried_again_unless_asked(scores, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(scores, out=out)
+    first = account(out)
+    tried = []
+
+    def watched(function, items, *arguments):
+        tried.extend(str(item) for item in items)
+        return run_isolated(function, items, *arguments)
+
+    monkeypatch.setattr(prepare, "run_isolated", watched)
+    run(scores, out=out)
+    again = account(out)
+    assert tried == []
+    assert again["refused_by_reason"] == first["refused_by_reason"]
+    run(scores, out=out, retry=True)
+    assert sorted(tried) == [str(scores / "broken.xml"), str(scores / "empty.mxl")]
+    shutil.copy(DATA / "duchambge_ronde.mxl", scores / "empty.mxl")
+    run(scores, out=out)
+    assert (account(out)["kept"], account(out)["refused"]) == (3, 1)
+
+
+def test_a_score_that_broke_takes_its_texts_with_it(scores, tmp_path):
+    out = tmp_path / "out"
+    run(scores / "chorale.mxl", out=out)
+    (scores / "chorale.mxl").write_bytes(b"no more")
+    assert run(scores / "chorale.mxl", out=out) == 1
+    assert not list(out.rglob("*.abc"))
+
+
+def test_names_that_no_file_can_have(scores, tmp_path):
+    long = scores / f"{'n' * 240}.mxl"
+    shutil.copy(DATA / "duchambge_ronde.mxl", long)
+    odd = scores / os.fsdecode(b"\xff.mxl")
+    shutil.copy(DATA / "duchambge_ronde.mxl", odd)
+    out = tmp_path / "out"
+    run(long, odd, out=out)
+    names = {piece["source"]: piece["name"] for piece in account(out)["pieces"]}
+    assert names[str(long)].startswith("n" * 200 + "-")
+    assert names[str(odd)].startswith("-")
+    run(long, odd, out=out)
+    assert account(out)["written_before"] == 2
+
+
+def test_an_interrupt_leaves_what_a_later_run_goes_on_from(tmp_path):
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    for number in range(12):
+        shutil.copy(DATA / "mozart_k464_opening.mxl", folder / f"{number}.mxl")
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "notagen_jax", "prepare", str(folder), "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--processes", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    journal = out / "pieces.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip() == "notagen: interrupted; files already written are whole"
+    written = [json.loads(line)["name"] for line in journal.read_text().splitlines()]
+    assert 2 <= len(written) < 12
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+    run(folder, out=out)
+    report = account(out)
+    assert (report["kept"], report["written_before"]) == (12, len(written))
 
 
 def test_nothing_kept_is_a_failure(scores, tmp_path):

@@ -54,7 +54,22 @@ def test_a_score_without_such_things_is_left_alone():
     assert ElementTree.tostring(normalised(document).getroot()) == ElementTree.tostring(
         ElementTree.fromstring(document)
     )
-    assert sum(map(len, RULES.values())) == 5
+    assert sum(map(len, RULES.values())) == 7
+
+
+@pytest.mark.parametrize(
+    ("mode", "key"), [("minor", "Amin"), ("Dorian", "Ddor"), ("", "C"), ("hypodorian", "C")]
+)
+def test_modes(mode, key):
+    document = SCORE.format(**PLAIN).replace("</fifths>", f"</fifths><mode>{mode}</mode>").encode()
+    assert f"K:{key}\n" in musicxml_to_abc(document)
+
+
+def test_an_octave_out_of_all_bounds_is_refused():
+    for octave in ("1000", "4294967296", "-9999"):
+        document = SCORE.format(**PLAIN).replace("<octave>4", f"<octave>{octave}").encode()
+        with pytest.raises(ScoreError, match=f"out of all bounds .{octave}"):
+            musicxml_to_abc(document)
 
 
 def test_what_cannot_be_written_is_still_refused():

@@ -1,5 +1,6 @@
 """Every file that is no usable score is refused with one reason, in bounded memory."""
 
+import random
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import ScoreError, piece_from_abc, read_piece, source
+from notagen_jax.score import ScoreError, archive, is_score, piece_from_abc, read_piece, scores_in, source
 
 DATA = Path(__file__).parent / "data"
 CONTAINER = '<container><rootfiles><rootfile full-path="{}"/></rootfiles></container>'
@@ -38,11 +39,7 @@ def refusal(path: Path) -> ScoreError:
         ("a.xml", b"<score-partwise><part>", "not well-formed XML"),
         ("a.xml", b'<?xml version="1.0" encoding="klingon"?><score-partwise/>', "not well-formed XML"),
         ("a.xml", b"<html/>", "not a MusicXML score"),
-        (
-            "a.xml",
-            b"<score-timewise/>",
-            "score-timewise MusicXML is not supported; save it as score-partwise",
-        ),
+        ("a.xml", b"<score-timewise><part-list/></score-timewise>", "the score has no notes"),
         ("a.xml", LAUGHS.encode(), "the XML declares entities; remove its <!ENTITY> lines"),
         ("a.xml", LAUGHS.encode("utf-16"), "the XML declares entities; remove its <!ENTITY> lines"),
         ("a.xml", EMPTY_SCORE.format("").encode(), "the score has no notes"),
@@ -50,10 +47,14 @@ def refusal(path: Path) -> ScoreError:
         ("a.mxl", b"PK\x03\x04 cut off", "not a readable archive; export the score again"),
         ("a.pdf", b"%PDF", "not a score file (.xml, .musicxml, .mxl, .abc, .krn or MuseData)"),
         ("a.abc", b"X:1\nK:C\nabc|\nX:2\nK:C\nabc|\n", "the ABC holds several tunes"),
-        ("a.abc", b"K:C\nV:1\nV:1\nabc \x01|\n", "the music has control characters"),
-        ("a.abc", b"K:Q\nV:1\nV:1\nabc|abc|\n", "the key cannot be transposed"),
-        ("a.abc", b"K:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n", "the voices have unequal numbers of bars"),
-        ("a.abc", b"K:C\nV:1\nV:1\n", "the voices cannot be cut into bars"),
+        ("a.abc", b"L:1/8\nK:C\nV:1\nV:1\nabc \x01|\n", "the music has control characters"),
+        ("a.abc", b"L:1/8\nK:Q\nV:1\nV:1\nabc|abc|\n", "the key cannot be transposed"),
+        (
+            "a.abc",
+            b"L:1/8\nK:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n",
+            "the voices have unequal numbers of bars",
+        ),
+        ("a.abc", b"L:1/8\nK:C\nV:1\nV:1\n", "the voices cannot be cut into bars"),
     ],
 )
 def test_reason(tmp_path, name, content, reason):
@@ -68,10 +69,10 @@ def test_missing_file(tmp_path):
 
 def test_unequal_bars_names_the_voices():
     with pytest.raises(ScoreError, match=r"V:1 2, V:2 1"):
-        piece_from_abc("a", "K:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n")
+        piece_from_abc("a", "L:1/8\nK:C\nV:1\nV:2\nV:1\nabc|abc|\nV:2\nabc|\n")
 
 
-def archive(path: Path, members: dict[str, bytes | str]) -> Path:
+def zipped(path: Path, members: dict[str, bytes | str]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
         for name, content in members.items():
             out.writestr(name, content)
@@ -79,7 +80,7 @@ def archive(path: Path, members: dict[str, bytes | str]) -> Path:
 
 
 def test_archive_without_a_document(tmp_path):
-    path = archive(tmp_path / "a.mxl", {"readme.txt": "none"})
+    path = zipped(tmp_path / "a.mxl", {"readme.txt": "none"})
     assert refusal(path).reason == "the archive holds no MusicXML document"
 
 
@@ -87,7 +88,7 @@ def test_archive_without_a_document(tmp_path):
 def test_archive_with_a_poor_container_is_read_by_its_members(tmp_path, container):
     document = source.read_musicxml(DATA / "bach_bwv113_8.mxl")
     members = {"META-INF/container.xml": container, "music.musicxml": document}
-    assert read_piece(archive(tmp_path / "a.mxl", members)).bars == 14
+    assert read_piece(zipped(tmp_path / "a.mxl", members)).bars == 14
 
 
 def test_container_decides_which_document(tmp_path):
@@ -97,12 +98,12 @@ def test_container_decides_which_document(tmp_path):
         "META-INF/container.xml": CONTAINER.format("b/c.xml"),
         "b/c.xml": document,
     }
-    assert read_piece(archive(tmp_path / "a.mxl", members)).bars == 14
+    assert read_piece(zipped(tmp_path / "a.mxl", members)).bars == 14
 
 
 def test_zip_bomb_is_refused_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_SCORE_BYTES", 2**20)
-    path = archive(tmp_path / "a.mxl", {"a.xml": b" " * (64 * 2**20)})
+    monkeypatch.setattr(archive, "MAX_SCORE_BYTES", 2**20)
+    path = zipped(tmp_path / "a.mxl", {"a.xml": b" " * (64 * 2**20)})
     assert path.stat().st_size < 2**20
     tracemalloc.start()
     try:
@@ -112,18 +113,77 @@ def test_zip_bomb_is_refused_in_bounded_memory(tmp_path, monkeypatch):
         tracemalloc.stop()
 
 
-def test_large_plain_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "MAX_SCORE_BYTES", 2**20)
+@pytest.mark.parametrize("suffix", [".xml", ".musicxml", ".mxl", ".abc", ".krn", ".md", ".zip"])
+def test_a_file_of_200_mb_is_refused_unread(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    with path.open("wb") as stream:
+        stream.truncate(200 * 10**6)  # takes no room on the disk
+    tracemalloc.start()
+    try:
+        assert refusal(path).reason == "larger than 64 MiB; split the score"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    assert [str(score) for score in scores_in(path)] == [str(path)]
+
+
+def test_archives_of_archives_and_of_many_members(tmp_path):
+    bomb = zipped(tmp_path / "bomb.mxl", {"a.xml": b" " * 2**20}).read_bytes()
+    path = zipped(tmp_path / "nested.mxl", {"a.mxl": bomb, "b.zip": bomb})
+    assert refusal(path).reason == "the archive holds no MusicXML document"
+    path = zipped(tmp_path / "many.mxl", {f"{number}.xml": b"" for number in range(10_001)})
+    assert refusal(path).reason == "the archive has too many members"
+    many = path.rename(tmp_path / "many.zip")
+    assert refusal(many).reason == "the archive has too many members"
+    assert not is_score(many)
+
+
+def test_a_member_that_lies_about_its_size(tmp_path):
+    document = EMPTY_SCORE.format("").encode()
+    content = bytearray(zipped(tmp_path / "a.mxl", {"a.xml": document}).read_bytes())
+    place = content.rindex(b"PK\x01\x02") + 24  # the size in the central directory
+    content[place : place + 4] = (5).to_bytes(4, "little")
+    (tmp_path / "a.mxl").write_bytes(content)
+    assert refusal(tmp_path / "a.mxl").reason == "not a readable archive; export the score again"
+
+
+@pytest.mark.parametrize("element", ["a", "measure", "attributes", "direction"])
+def test_deep_nesting(tmp_path, element):
     path = tmp_path / "a.xml"
-    path.write_bytes(b"<a>" + b" " * 2**20)
-    assert refusal(path).reason == "larger than 1 MiB; split the score"
+    depth = 100_000
+    path.write_text(EMPTY_SCORE.format(f"<{element}>" * depth + f"</{element}>" * depth))
+    assert refusal(path).reason in ("the score has no notes", "xml2abc cannot convert it")
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".mxl", ".abc", ".krn", ".md", ".zip", ".musedata"])
+def test_random_bytes(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    for seed in range(3):
+        path.write_bytes(random.Random(seed).randbytes(2000))
+        refusal(path)
+
+
+@pytest.mark.parametrize("name", ["mozart_k464_opening.mxl", "mozart.xml", "frere_jacques.krn"])
+def test_a_score_cut_off_anywhere_is_refused(tmp_path, name):
+    if name.endswith(".xml"):
+        content = source.read_musicxml(DATA / "mozart_k464_opening.mxl").rstrip()
+    else:
+        content = (DATA / name).read_bytes().rstrip()
+    path = tmp_path / name
+    for part in range(12):
+        path.write_bytes(content[: len(content) * part // 12])
+        refusal(path)
+    path.write_bytes(content[:-1])
+    refusal(path)
 
 
 def test_external_entities_and_includes_are_never_opened(tmp_path):
     (tmp_path / "secret.abc").write_text("[abc]|")
     path = tmp_path / "a.abc"
-    path.write_text(f"X:1\n%%abc-include {tmp_path / 'secret.abc'}\nM:4/4\nL:1/8\nK:C\nC8|D8|\n")
-    assert read_piece(path).bars == 2
+    for line in ("%%abc-include", "I:abc-include", "%\x0b%%abc-include", "%\u2028I:abc-include"):
+        text = f"X:1\n{line} {tmp_path / 'secret.abc'}\nM:4/4\nL:1/8\nK:C\nC8|D8|\n"
+        path.write_text(text, encoding="utf-8")
+        assert read_piece(path).bars == 2
     outside = (
         f'<!DOCTYPE score-partwise [<!ENTITY x SYSTEM "file://{tmp_path}/secret.abc">]><score-partwise/>'
     )

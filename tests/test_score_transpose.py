@@ -89,6 +89,6 @@ def test_a_note_without_a_spelling_is_refused():
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_refusal(monkeypatch):
-    monkeypatch.setattr("notagen_jax.score.elements.split_note", lambda note: 1 / 0)
+    monkeypatch.setattr("notagen_jax.score.elements._read_note", lambda note, key: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Transposer(tune(["b |\n"])).lines("C")

@@ -3,11 +3,13 @@
 import collections
 import itertools
 import pickle
+import re
 import sys
 
 import numpy as np
 import pytest
 
+from eval import loader_speed
 from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import decode, encode_training
 from notagen_jax.score import KEYS
@@ -309,6 +311,16 @@ def test_held_out_batches_are_the_same_at_every_call():
     for a, b in zip(first, second, strict=True):
         assert equal(a, b)
     assert len(held_out_batches(corpus(30), config, 6)) == 3
+
+
+def test_the_benchmark_measures_both_forms(capsys):
+    loader_speed.run(loader_speed.LoaderSpeed(seconds=0.05, length=256, rows=1, many=1000))
+    printed = capsys.readouterr().out
+    assert "tests/data: 6 pieces, rows of 256" in printed
+    padding = {
+        form: float(share) for form, share in re.findall(r"^(packed|unpacked) +([\d.]+) %", printed, re.M)
+    }
+    assert 0 <= padding["packed"] < padding["unpacked"] < 100
 
 
 def test_the_index_is_small():

@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import math
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,62 +16,14 @@ import pytest
 from notagen_jax import checkpoints
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
-from notagen_jax.model import init_params
-from tests.test_train_data import corpus
+from notagen_jax.lora import LoraConfig
+from tests.train_runs import MODEL, configuration, stage
 from train import loop
-from train.config import DataConfig, OptimizerConfig, RunConfig
-from train.data import Loader, held_out_batches
-from train.likelihood import likelihood_loss
+from train.config import DataConfig, DeviceConfig, OptimizerConfig, RunConfig, SampleConfig
 from train.step import LossSums
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
-MODEL = ModelConfig(64, 1, 1, 64)
-
-
-def configuration(run: Path, **changes: object) -> RunConfig:
-    """A run of six steps with dropout on."""
-    settings = dict(
-        model=MODEL,
-        data=DataConfig(rows=1, length=64),
-        optimizer=OptimizerConfig(1e-3, warmup_steps=2, clip=1.0),
-        run=run,
-        steps=6,
-        log_every=1,
-        evaluate_every=3,
-    )
-    return RunConfig(**{**settings, **changes})
-
-
-class StopAfter:
-    """Batches that send SIGTERM to this process after some of them."""
-
-    def __init__(self, batches: loop.Batches, stop_after: int) -> None:
-        self._batches = batches
-        self.fingerprint = batches.fingerprint
-        self._stop_after = stop_after
-
-    def names(self, step: int) -> list[str]:
-        return self._batches.names(step)
-
-    def batches(self, step: int, process: int = 0, processes: int = 1):
-        for count, item in enumerate(self._batches.batches(step, process, processes), 1):
-            if count == self._stop_after:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield item
-
-
-def stage(config: RunConfig, stop_after: int = 0, seed: int = 0) -> loop.Stage:
-    """The likelihood stage on made-up pieces."""
-    train: loop.Batches = Loader([corpus(6)], config.data, config.seed)
-    return loop.Stage(
-        config=config.model,
-        frozen={},
-        params=init_params(config.model, jax.random.key(seed)),
-        loss=likelihood_loss(config.model),
-        train=StopAfter(train, stop_after) if stop_after else train,
-        held_out={"made-up": held_out_batches(corpus(2), config.data, 8)},
-    )
 
 
 def test_a_run_learns(tmp_path):
@@ -86,16 +36,19 @@ def test_a_run_learns(tmp_path):
     assert held_out[-1] < held_out[0]
 
 
-@pytest.mark.parametrize("stop_after", [2, 4])
-def test_a_stopped_run_goes_on_to_the_same_parameters(tmp_path, stop_after):
+@pytest.mark.parametrize(("stop_at", "stopped_at"), [(1, 2), (3, 3), (4, 5)])
+def test_a_stopped_run_goes_on_to_the_same_parameters(tmp_path, stop_at, stopped_at):
     straight = configuration(tmp_path / "straight")
     loop.run(stage(straight), straight)
     stopped = configuration(tmp_path / "stopped")
-    loop.run(stage(stopped, stop_after), stopped)
-    assert checkpoints.load(tmp_path / "stopped").source.name == str(stop_after)
+    loop.run(stage(stopped, stop_at), stopped)
+    # An update that takes the request along is read when the next one is under way, or when its
+    # step is evaluated.
+    assert checkpoints.load(tmp_path / "stopped").source.name == str(stopped_at)
     # Other first parameters show that the resumed run takes none of them.
     losses = loop.run(stage(stopped, seed=1), stopped)
-    assert set(losses) == {"made-up", "held_out"}
+    assert set(losses) == {"made-up", "made-up/bits_per_char", "held_out", "held_out/bits_per_char"}
+    assert losses["held_out/bits_per_char"] == pytest.approx(losses["held_out"] / math.log(2))
     expected = checkpoints.load(tmp_path / "straight", step=6)
     found = checkpoints.load(tmp_path / "stopped", step=6)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
@@ -126,6 +79,9 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_saved(tmp_path):
     )
     with pytest.raises(NotaGenError, match="step 1: the loss is nan"):
         loop.run(broken, config)
+    report = json.loads((tmp_path / "not-finite-1.json").read_text())
+    assert report["pieces"] == broken.train.names(0)
+    assert report["pieces"]
     assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdecimal()]
 
 
@@ -148,7 +104,9 @@ def test_other_data_is_refused_on_resume(tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     config = configuration(tmp_path, steps=1)
     loop.run(stage(config), config)
-    shutil.rmtree(tmp_path / "checkpoints" / "1" / "optimizer")
+    for path in (tmp_path / "checkpoints" / "1" / "optimizer").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
     longer = dataclasses.replace(config, steps=2)
     with pytest.raises(NotaGenError, match=r"checkpoints/1: cannot go on from this checkpoint"):
         loop.run(stage(longer), longer)
@@ -158,9 +116,11 @@ def test_every_setting_is_read_by_some_code():
     sources = [
         path.read_text() for folder in ("train", "notagen_jax") for path in (ROOT / folder).rglob("*.py")
     ]
-    for kind in (RunConfig, DataConfig, OptimizerConfig, ModelConfig):
+    kinds = (RunConfig, DataConfig, OptimizerConfig, DeviceConfig, SampleConfig, LoraConfig, ModelConfig)
+    for kind in kinds:
         for field in dataclasses.fields(kind):
-            reads = rf"(config|data|optimizer|model|self)\.{field.name}\b|\"{field.name}\""
+            owner = "config|data|optimizer|devices|samples|lora|adapters|model|self"
+            reads = rf"\b({owner})\.{field.name}\b|\"{field.name}\""
             assert any(re.search(reads, source) for source in sources), f"{kind.__name__}.{field.name}"
 
 
@@ -202,7 +162,7 @@ def test_from_scores_to_a_fine_tuned_model(tmp_path):
         "tfds_builders.build", "--config", "folder", "--source", songs, "--data-dir", tmp_path / "data"
     )
     assert built.returncode == 0, built.stderr
-    source = tmp_path / "data/notagen_classical/folder/1.0.0"
+    source = tmp_path / "data/notagen_classical/folder/2.0.0"
 
     pretrain = command("train.pretrain", "mini", "--run", tmp_path / "a", "--data.sources", source, *TINY_RUN)
     assert pretrain.returncode == 0, pretrain.stderr

@@ -5,6 +5,7 @@ the journal and the data set. The pipelines themselves pass on nothing but the n
 that say what to do, so their size does not grow with the corpus.
 """
 
+import logging
 import pickle
 import shlex
 import tempfile
@@ -17,7 +18,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.score.batch import Done, run_isolated
 from tfds_builders import shards
 from tfds_builders.conversion import convert
-from tfds_builders.journal import LineCount, new_segment
+from tfds_builders.journal import TODO, LineCount, new_segment
 from tfds_builders.shards import Shard
 from tfds_builders.works import Work
 
@@ -25,6 +26,7 @@ BUNDLES = 64
 """Bundles that a corpus is cut into, as long as they are of a fitting size."""
 SCORES_A_BUNDLE = (8, 256)
 """Fewest and most scores that a worker converts as one; the most is what is lost when it dies."""
+_QUIET = "--default_sdk_harness_log_level=ERROR"
 SECONDS_A_LOOK = 2.0
 """Time between two looks at how far the workers are."""
 
@@ -90,18 +92,22 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise NotaGenError("--beam needs Apache Beam: pip install 'notagen-jax[beam]'") from error
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="todo-", dir=folder) as todo:
+    with tempfile.TemporaryDirectory(prefix=TODO, dir=folder) as todo:
         paths = []
         for number, item in enumerate(items):
             paths.append(f"{todo}/{number:06d}.pickle")
             Path(paths[-1]).write_bytes(pickle.dumps(item))
         try:
-            with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
+            # The user's own options come last and win.
+            settings = PipelineOptions([_QUIET, *shlex.split(options)])
+            with beam.Pipeline(options=settings) as pipeline:
                 _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_Task(work))
-        except RuntimeError as error:
+        except RuntimeError as error:  # what a runner makes of whatever ended its workers
+            reason = str(error).strip().splitlines()[-1]
             raise NotaGenError(
-                f"the Beam pipeline failed ({error}); the same command goes on from here"
+                f"the Beam pipeline failed ({reason}); the same command goes on from here"
             ) from error
 
 

@@ -1,11 +1,13 @@
 """Builds a data set: `python -m tfds_builders.build --builder classical --config music21 --data-dir DIR`."""
 
 import contextlib
+import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +37,7 @@ class Build:
     """Folder of the scores; for classical it holds a metadata.csv (path,composer and period or born,died;
     instrumentation, title). For openscore: the repositories, or a folder with an index.tsv, instead of
     the download."""
-    processes: int = 1
+    processes: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     """Scores converted at the same time."""
     seconds: float = SECONDS_A_PIECE
     """Longest time for one score."""
@@ -51,6 +53,8 @@ def run(options: Build) -> int:
     """Build the data set, print the account. Raises `NotaGenError`."""
     import tensorflow_datasets as tfds
     from absl import logging
+
+    from tfds_builders.journal import TODO
 
     _check(options)
     builder_class = _builder_class(options.builder)
@@ -74,10 +78,12 @@ def run(options: Build) -> int:
                 f"{directory}: already built; remove it, or choose another --data-dir or --config"
             )
         with _alone(builder.journal):
-            for stale in directory.parent.glob(f"{directory.name}.incomplete*"):
+            killed = directory.parent.glob(f"incomplete.*_{directory.name}")
+            for stale in (*killed, *builder.journal.glob(f"{TODO}*")):
                 shutil.rmtree(stale)
             try:
-                builder.download_and_prepare()
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS's own two lines
+                    builder.download_and_prepare()
             except OSError as error:
                 raise NotaGenError(f"{options.data_dir}: cannot write ({error.strerror or error})") from error
             if not options.keep_journal:
@@ -114,6 +120,7 @@ def _builder_class(name: str) -> Any:
 @contextlib.contextmanager
 def _progress() -> Iterator[Any]:
     """A bar with the time to go for each part of the build, as the builder tells of it."""
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -127,7 +134,7 @@ def _progress() -> Iterator[Any]:
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(file=sys.stdout), redirect_stdout=False) as bar:
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in tasks:

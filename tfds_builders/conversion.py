@@ -1,21 +1,19 @@
 """One score into what a data set holds of it: the texts in 15 keys, and what decides about them."""
 
 import importlib.metadata
-import zlib
 from dataclasses import dataclass
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score import KEYS, ScoreError, read_piece
 from tfds_builders.instrumentation import instrumentation_of
 from tfds_builders.normal_form import digest, normal_form
-from tfds_builders.records import lengths
+from tfds_builders.records import lengths, pack_texts
 from tfds_builders.works import Work
 
 FORM = 1
 """Number of the form of `Converted`; a journal of another form is not read."""
 
 _IN_C = KEYS.index("C")
-_BETWEEN = "\f"  # stands in no text: control characters are refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Converted:
 
 
 def convert(work: Work) -> tuple[Converted, bytes]:
-    """Read a score in 15 keys: what is known of it, and its packed texts (see `unpack`).
+    """Read a score in 15 keys: what is known of it, and its packed texts.
 
     Raises `ScoreError` when it is refused.
     """
@@ -59,12 +57,7 @@ def convert(work: Work) -> tuple[Converted, bytes]:
         patches=tuple(patches),
         characters=sum(map(len, texts)),
     )
-    return converted, zlib.compress(_BETWEEN.join(texts).encode("ascii"), 3)
-
-
-def unpack(packed: bytes) -> list[str]:
-    """The texts in the order of `KEYS`, from what `convert` packed."""
-    return zlib.decompress(packed).decode("ascii").split(_BETWEEN)
+    return converted, pack_texts(texts, level=3)
 
 
 def tools() -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import Score, is_score, scores_in
+from notagen_jax.score import SCORE_SUFFIXES, Score, is_score, scores_in
 
 
 @dataclass
@@ -33,7 +33,8 @@ def read_tree(folder: str | Path) -> Tree:
             path = Path(parent, name)
             if name.startswith("."):
                 continue
-            if is_score(path):
+            broken_link = path.is_symlink() and path.suffix.lower() in SCORE_SUFFIXES
+            if is_score(path) or broken_link:  # which is refused by name when it is read
                 tree.scores[inside(path, folder)] = path
             else:
                 tree.other_files[path.suffix.lower() or name] += 1

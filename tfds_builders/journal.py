@@ -20,9 +20,12 @@ from typing import Any, BinaryIO
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score import ScoreError
-from tfds_builders.conversion import Converted, tools, unpack
+from tfds_builders.conversion import Converted, tools
+from tfds_builders.records import unpack_texts
 from tfds_builders.works import Work
 
+TODO = "todo-"
+"""How the folders inside a journal begin that tell workers what to do."""
 _OPEN_SEGMENTS = 64
 
 
@@ -132,7 +135,7 @@ class Journal:
             while len(self._open) > _OPEN_SEGMENTS:
                 self._open.popitem(last=False)[1].close()
             stream.seek(entry.offset)
-            return unpack(stream.read(entry.size))
+            return unpack_texts(stream.read(entry.size))
         except (OSError, zlib.error, UnicodeDecodeError) as error:
             raise NotaGenError(
                 f"{path}: broken ({error}); delete {self.folder} to convert the scores again"

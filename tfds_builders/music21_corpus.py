@@ -42,6 +42,9 @@ COMPOSERS = {
 }
 """The composers of the three periods, by folder of the corpus."""
 
+_ENCODINGS = ("mxl", "xml", "musicxml", "krn", "abc")
+"""Suffixes of the corpus, the best encoding first."""
+
 # Works that other collections hold under a title and this one under a file name.
 _TITLES = {
     "schubert/Lindenbaum": "Der Lindenbaum",
@@ -69,6 +72,12 @@ def corpus_tree(corpus: Path | None = None) -> Tree:
             )
         corpus = Path(spec.origin).parent / "corpus"
     return read_tree(corpus)
+
+
+def is_second_encoding(file: str, tree: Tree) -> bool:
+    """Whether the corpus holds the score, by its name, in an encoding that is to be preferred."""
+    stem, _, suffix = file.rpartition(".")
+    return any(f"{stem}.{other}" in tree.scores for other in _ENCODINGS[: _ENCODINGS.index(suffix)])
 
 
 def corpus_scores(file: str, path: Path) -> Iterator[CorpusScore]:

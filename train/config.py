@@ -14,7 +14,7 @@ class DataConfig:
     """Where the pieces come from and how they are cut into batches."""
 
     sources: tuple[str, ...] = ()
-    """Folders of built data sets (as `python -m tfds_builders.build` prints them)."""
+    """Folders of built data sets (as `python -m tfds_builders.build` prints them), or exported files."""
     weights: tuple[int, ...] = ()
     """How often an epoch goes through each source; empty means once each."""
     keys: Literal["uniform", "near", "original"] = "uniform"
@@ -78,6 +78,8 @@ class DeviceConfig:
     are split as well."""
     fsdp: int = 0
     """With mesh: devices that share one copy of the parameters; 0: all of them."""
+    split_from: int = 2**20
+    """With mesh: a parameter of fewer elements is kept whole; to split it would save little."""
     processes: int = 1
     """Processes of the run, one on each host; 0 finds them (Cloud TPU, Slurm, Open MPI)."""
     process: int = 0

@@ -1,6 +1,7 @@
 """Built data sets, read piece by piece in any key."""
 
 import dataclasses
+import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.files import read_text
 from notagen_jax.score import KEYS
+from tfds_builders.exported import LABELS, SUFFIX, read_exported
 from tfds_builders.records import INDEX, index_file, lengths, prompt_lines, prompt_patches
-
-LABELS = ("period", "composer", "instrumentation")
 
 
 class Rows(Protocol):
@@ -29,8 +30,10 @@ class Corpus:
     name: str
     """The data set and its configuration, such as `notagen_classical/music21`."""
     rows: Rows
-    index_path: Path | None = None
-    """File of the index (`tfds_builders.records.INDEX`); without one it is made by reading every row."""
+    stored_index: Path | np.ndarray | None = None
+    """The index (`tfds_builders.records.INDEX`) or its file; without it is made by reading every row."""
+    prompts: set[tuple[str, str, str]] | None = None
+    """The labels of its pieces; None: found by reading the rows."""
 
     def __len__(self) -> int:
         """Number of pieces."""
@@ -42,22 +45,25 @@ class Corpus:
 
         Raises `NotaGenError` when the file is broken or does not belong to the rows.
         """
-        if self.index_path is None or not self.index_path.is_file():
+        stored = self.stored_index
+        if isinstance(stored, np.ndarray):
+            return stored
+        if stored is None or not stored.is_file():
             return self._made_index()
         try:
-            index = np.load(self.index_path, mmap_mode="r", allow_pickle=False)
+            index = np.load(stored, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise NotaGenError(f"{self.index_path}: broken ({error}); build the data set again") from error
+            raise NotaGenError(f"{stored}: broken ({error}); build the data set again") from error
         if index.dtype != INDEX or index.shape != (len(self),):
             raise NotaGenError(
-                f"{self.index_path}: not the index of these {len(self)} pieces; build the data set again"
+                f"{stored}: not the index of these {len(self)} pieces; build the data set again"
             )
         return index
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: an index that is mapped from a file is mapped again, not sent."""
         state = dict(self.__dict__)
-        if self.index_path is not None:
+        if self.stored_index is not None:
             state.pop("index", None)
         return state
 
@@ -88,17 +94,28 @@ class Corpus:
         row = self.rows[piece * len(KEYS)]
         return row["period"].decode(), row["composer"].decode(), row["instrumentation"].decode()
 
+    def labels(self) -> set[tuple[str, str, str]]:
+        """The labels that its pieces have, as `label` gives them; unlabelled pieces have none."""
+        if self.prompts is not None:
+            return self.prompts
+        return {label for label in map(self.label, range(len(self))) if all(label)}
+
     def piece_name(self, piece: int) -> str:
         """The stable name of a piece: the path of its score in the collection it was built from."""
         return self.rows[piece * len(KEYS)]["name"].decode()
 
 
 def open_corpus(folder: str, split: str) -> Corpus:
-    """Open one split ("train", "validation") of a built data set by its folder.
+    """Open one split ("train", "validation") of a built data set by its folder, or of an exported file.
 
-    Raises `NotaGenError` when the folder holds no data set, the split is missing or broken, or tfds
-    is not installed.
+    Raises `NotaGenError` when there is no data set, the split is missing or broken, or tfds is not
+    installed (which an exported file does not need).
     """
+    if folder.endswith(SUFFIX):
+        name, exported = read_exported(folder)
+        if split not in exported:
+            raise NotaGenError(f"{folder}: holds no {split} split, only {', '.join(exported)}")
+        return Corpus(name, exported[split], exported[split].index, exported[split].prompts())
     splits = _splits(folder)
     if split not in splits:
         raise NotaGenError(f"{folder}: the data set has no {split} split, only {', '.join(splits) or 'none'}")
@@ -107,11 +124,23 @@ def open_corpus(folder: str, split: str) -> Corpus:
         raise NotaGenError(
             f"{folder}: the {split} split holds {len(rows)} rows, not 15 a piece; build it again"
         )
-    return Corpus("/".join(Path(folder).parts[-3:-1]), rows, Path(folder) / index_file(split))
+    index = Path(folder) / index_file(split)
+    return Corpus("/".join(Path(folder).parts[-3:-1]), rows, index, _prompts(folder, split))
+
+
+def _prompts(folder: str, split: str) -> set[tuple[str, str, str]] | None:
+    """The labels in a split as the builder wrote them beside the rows; None where it did not."""
+    try:
+        prompts = json.loads(read_text(Path(folder) / "metadata.json", "build the data set again"))["prompts"]
+        return {tuple(prompt[label] for label in LABELS) for prompt in prompts if prompt[split]}
+    except (NotaGenError, ValueError, KeyError, TypeError):
+        return None
 
 
 def has_held_out(folder: str) -> bool:
-    """Whether a built data set is large enough to have a validation split with pieces in it."""
+    """Whether a data set is large enough to have a validation split with pieces in it."""
+    if folder.endswith(SUFFIX):
+        return "validation" in read_exported(folder)[1]
     return len(_splits(folder).get("validation", ())) > 0
 
 

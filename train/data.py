@@ -64,7 +64,7 @@ class Loader:
             if len(unlabelled):
                 raise NotaGenError(
                     f"{corpus.name}: {corpus.piece_name(int(unlabelled[0]))} has no labels "
-                    f"({len(unlabelled)} of {len(corpus)} pieces); set --data.prompts False"
+                    f"({len(unlabelled)} of {len(corpus)} pieces); turn data.prompts off"
                 )
             longest = longest + index["prompt"]
         return np.minimum(longest, self.config.length).astype(np.int32)

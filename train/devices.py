@@ -4,6 +4,7 @@ Either way the state is a tree of ordinary arrays over all devices of all proces
 that one kind wrote is read by the other, on any number of devices.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,6 @@ from train.step import AXIS, Loss, LossSums, Params, TrainState, make_evaluate, 
 HostBatch = dict[str, np.ndarray]
 Update = Callable[[TrainState, Params, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 Evaluate = Callable[[Params, Params, Any], LossSums]
-
-SMALLEST_SPLIT = 4096
-"""A parameter of fewer elements is kept whole: to split it would save nothing and cost a transfer."""
 
 
 def connect(config: DeviceConfig) -> None:
@@ -47,9 +45,9 @@ def connect(config: DeviceConfig) -> None:
 def split_axis(shape: tuple[int, ...], ways: int) -> int | None:
     """The axis of a parameter that is split over `ways` devices: the largest that they divide.
 
-    None for a small parameter, or where no axis divides. Of equal axes the last is taken.
+    None where no axis divides. Of equal axes the last is taken.
     """
-    if ways == 1 or np.prod(shape, dtype=int) < SMALLEST_SPLIT:
+    if ways == 1:
         return None
     fitting = [axis for axis, size in enumerate(shape) if size % ways == 0]
     return max(fitting, key=lambda axis: (shape[axis], axis), default=None)
@@ -63,6 +61,7 @@ class Devices:
         self.process, self.processes = jax.process_index(), jax.process_count()
         self.count = jax.device_count()
         self._mapped = config.kind == "pmap"
+        self._split_from = config.split_from
         if self._mapped:
             self.fsdp = 1
             self._mesh = Mesh(np.array(jax.devices()), (AXIS,))
@@ -81,14 +80,14 @@ class Devices:
         return f"{self.count} {platform} device(s){hosts}, {kind}"
 
     def shardings(self, tree: Any) -> Any:
-        """How each array of a tree (or of its shapes) is split: by `split_axis` over `fsdp`."""
+        """How each array of a tree (or of its shapes) is split: a large one by `split_axis` over `fsdp`."""
 
         def of(leaf: Any) -> NamedSharding:
-            axis = split_axis(np.shape(leaf), self.fsdp)
-            names = [None] * np.ndim(leaf)
-            return NamedSharding(
-                self._mesh, PartitionSpec(*("fsdp" if i == axis else name for i, name in enumerate(names)))
-            )
+            shape = np.shape(leaf)
+            large = math.prod(shape) >= self._split_from
+            axis = split_axis(shape, self.fsdp) if large else None
+            names = ["fsdp" if number == axis else None for number in range(len(shape))]
+            return NamedSharding(self._mesh, PartitionSpec(*names))
 
         return jax.tree.map(of, tree)
 

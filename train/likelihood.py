@@ -140,4 +140,4 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
 
 def labels_of(corpora: Sequence[Corpus]) -> list[Prompt]:
     """The prompts that the pieces of some corpora carry, each once."""
-    return sorted({Prompt(*corpus.label(piece)) for corpus in corpora for piece in range(len(corpus))})
+    return sorted({Prompt(*label) for corpus in corpora for label in corpus.labels()})

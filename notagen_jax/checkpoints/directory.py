@@ -99,12 +99,18 @@ def save(
 
 
 def write_directory(
-    directory: Path, stored: StoredCheckpoint, *, dtype: StoredType = "float32", force: bool = False
+    directory: Path,
+    stored: StoredCheckpoint,
+    *,
+    dtype: StoredType = "float32",
+    force: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a converted checkpoint tensor by tensor, whole or not at all.
 
-    An existing converted checkpoint is replaced; another folder that is not empty only with `force`,
-    and its other files stay. Raises `NotaGenError` on refusal or when the folder cannot be written.
+    `beside` holds further files by name, such as a tokenizer. An existing converted checkpoint is
+    replaced; another folder that is not empty only with `force`, and its other files stay. Raises
+    `NotaGenError` on refusal or when the folder cannot be written.
     """
     directory = directory.absolute().resolve()
     check_replaceable(directory, force)
@@ -118,6 +124,8 @@ def write_directory(
         (finished / CONFIG_FILE).write_bytes(stored.config.to_json().encode())
         if stored.labels is not None:
             (finished / LABELS_FILE).write_bytes(labels_json(stored.labels).encode())
+        for name, content in (beside or {}).items():
+            (finished / name).write_bytes(content)
         with open(finished / WEIGHTS_FILE, "wb") as stream:
             write_tensors(stream, stored.shapes, stored.read, dtype)
         _publish(finished, directory)
@@ -169,6 +177,6 @@ def _publish(finished: Path, directory: Path) -> None:
             retired.rmdir()
         raise
     for entry in old.iterdir():
-        if entry.name not in _OWN_FILES:
+        if entry.name not in _OWN_FILES and not (directory / entry.name).exists():
             os.replace(entry, directory / entry.name)
     shutil.rmtree(retired)

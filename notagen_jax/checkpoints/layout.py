@@ -65,6 +65,8 @@ class Layout:
     """The fields of the configuration that decide the shapes."""
     is_ignored: Callable[[str], bool]
     """Whether a tensor is a known buffer that holds no parameter."""
+    describe: Callable[[Any], str]
+    """The sizes of a configuration in one line, for people."""
 
 
 def stack(tensors: Sequence[OfficialTensor], read: Reader) -> dict[str, Any]:

@@ -154,6 +154,15 @@ def unstack_params(config: ModelConfig, params: Mapping[str, Any]) -> Reader:
     return unstack(official_tensors(config), params)
 
 
+def describe(config: ModelConfig) -> str:
+    """The sizes of a model in one line."""
+    return (
+        f"{preset_name(config) or 'no preset of these sizes'}: {config.parameters:,} parameters, "
+        f"width {config.hidden_size}, {config.patch_layers} patch-level and {config.char_layers} "
+        f"character-level layers, window of {config.patch_length} patches"
+    )
+
+
 NOTAGEN = Layout(
     model="NotaGen",
     holds=is_notagen,
@@ -162,4 +171,5 @@ NOTAGEN = Layout(
     read_config=ModelConfig.from_json,
     sizes=SIZES,
     is_ignored=is_ignored,
+    describe=describe,
 )

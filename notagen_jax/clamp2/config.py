@@ -111,6 +111,11 @@ class Clamp2Config:
             raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """The fields that decide the parameters."""
+        return {name: getattr(self, name) for name in SIZES}
+
+    @property
     def heads(self) -> int:
         """Attention heads of the music tower and of M3's decoder."""
         return self.hidden_size // HEAD_SIZE

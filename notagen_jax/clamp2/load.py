@@ -6,7 +6,13 @@ from pathlib import Path
 from notagen_jax import checkpoints
 from notagen_jax.clamp2.features import Clamp2
 from notagen_jax.clamp2.names import CLAMP2
-from notagen_jax.clamp2.tokenizer import find_tokenizer, open_tokenizer, with_text_settings
+from notagen_jax.clamp2.tokenizer import (
+    OpenedWhenUsed,
+    Tokenizer,
+    find_tokenizer,
+    open_tokenizer,
+    with_text_settings,
+)
 
 JUDGE = "judge"
 """Name of the model that comes with the package."""
@@ -28,12 +34,14 @@ def load(
     """
     stored = checkpoints.open_stored(path, step, layouts=(CLAMP2,), packaged=JUDGE)
     config = stored.config
-    folder = None if tokenizer is None else Path(tokenizer)
-    if folder is not None:
-        config = with_text_settings(config, folder if folder.is_dir() else folder.parent)
+    opened: Tokenizer | None = None
+    if tokenizer is not None:
+        place = Path(tokenizer)
+        config = with_text_settings(config, place if place.is_dir() else place.parent)
+        opened = open_tokenizer(place)
     elif config.has_text:
         # A directory's own tokenizer, or that of the run which a step folder is in.
         places = (stored.source, stored.source.parent.parent)
-        folder = next((file for place in places if (file := find_tokenizer(place)) is not None), None)
-    opened = None if folder is None else open_tokenizer(folder)
+        found = next((file for place in places if (file := find_tokenizer(place)) is not None), None)
+        opened = None if found is None else OpenedWhenUsed(found)
     return Clamp2(config, stored.params(), stored.source, opened)

@@ -62,20 +62,9 @@ def official_tensors(config: Clamp2Config) -> list[OfficialTensor]:
             *gpt2_stack(base, ("decoder", "stack"), config.decoder_layers, width),
             OfficialTensor(f"{M3_DECODER}.lm_head.weight", (VOCABULARY, width), (), tied_to=tied),
         ]
-    text = config.text_hidden_size
     return [
-        OfficialTensor(
-            f"{TEXT}.embeddings.word_embeddings.weight", (config.text_vocabulary, text), ("text", "words")
-        ),
-        *_encoder(
-            TEXT,
-            "text",
-            (text, config.text_intermediate_size),
-            config.text_layers,
-            config.text_positions,
-            TEXT_TOKEN_TYPES,
-        ),
-        *_linear("text_proj", ("text_projection",), config.feature_size, text),
+        *text_tower(config.sizes),
+        *_linear("text_proj", ("text_projection",), config.feature_size, config.text_hidden_size),
         *_music_tower(MUSIC, config),
         *_linear("music_proj", ("music_projection",), config.feature_size, width),
     ]
@@ -149,6 +138,18 @@ def config_from_shapes(shapes: Mapping[str, Shape], source: str | Path) -> Clamp
     return config
 
 
+def text_tower(sizes: Mapping[str, int]) -> list[OfficialTensor]:
+    """The tensors of the text tower, an XLM-RoBERTa, of sizes `TEXT_SIZES`."""
+    width, inner = sizes["text_hidden_size"], sizes["text_intermediate_size"]
+    words = f"{TEXT}.embeddings.word_embeddings.weight"
+    return [
+        OfficialTensor(words, (sizes["text_vocabulary"], width), ("text", "words")),
+        *_encoder(
+            TEXT, "text", (width, inner), sizes["text_layers"], sizes["text_positions"], TEXT_TOKEN_TYPES
+        ),
+    ]
+
+
 def _music_tower(name: str, config: Clamp2Config) -> list[OfficialTensor]:
     width = config.hidden_size
     table = (width, config.patch_size * VOCABULARY)
@@ -214,6 +215,16 @@ def _norm(name: str, path: tuple[str, ...], width: int, layer: int | None = None
     ]
 
 
+def describe(config: Clamp2Config) -> str:
+    """The sizes of a model in one line."""
+    kind = "M3" if config.decoder_layers else "CLaMP 2"
+    text = f", {config.text_layers} text layers of {config.text_hidden_size}" if config.has_text else ""
+    return (
+        f"{kind}: {config.parameters:,} parameters, {config.music_layers} music layers of "
+        f"{config.hidden_size}{text}, segments of {config.patch_length} patches"
+    )
+
+
 CLAMP2 = Layout(
     model="CLaMP 2",
     holds=is_clamp2,
@@ -222,4 +233,5 @@ CLAMP2 = Layout(
     read_config=Clamp2Config.from_json,
     sizes=SIZES,
     is_ignored=is_ignored,
+    describe=describe,
 )

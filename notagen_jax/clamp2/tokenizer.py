@@ -7,6 +7,7 @@
 import json
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,6 +102,26 @@ class SentencePieceTokenizer:
             ids += [2] if number else []
             ids += [piece + 1 if piece else 3 for piece in self._model.encode(part)]
         return [*ids, 2]
+
+
+class OpenedWhenUsed:
+    """A tokenizer file that is opened at its first use, so that scores need no tokenizer package."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return open_tokenizer(self._path)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens; raises `NotaGenError` as `open_tokenizer`."""
+        return self._tokenizer.vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; raises `NotaGenError` as `open_tokenizer`."""
+        return self._tokenizer.encode(text)
 
 
 def find_tokenizer(folder: Path) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from notagen_jax.cli import convert, generate, loglik, prepare, render
+from notagen_jax.cli import convert, generate, loglik, prepare, render, score
 from notagen_jax.errors import NotaGenError
 
 RUN: dict[type, Callable[[Any], int]] = {
@@ -16,6 +16,7 @@ RUN: dict[type, Callable[[Any], int]] = {
     loglik.LogLik: loglik.run,
     render.Render: render.run,
     prepare.Prepare: prepare.run,
+    score.Score: score.run,
 }
 
 Command = (
@@ -24,6 +25,7 @@ Command = (
     | Annotated[loglik.LogLik, tyro.conf.subcommand("loglik")]
     | Annotated[render.Render, tyro.conf.subcommand("render")]
     | Annotated[prepare.Prepare, tyro.conf.subcommand("prepare")]
+    | Annotated[score.Score, tyro.conf.subcommand("score")]
 )
 
 

@@ -1,11 +1,14 @@
 """`notagen convert`: official PyTorch checkpoints to converted directories and back."""
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from notagen_jax.errors import NotaGenError
 
 if TYPE_CHECKING:
     from notagen_jax.checkpoints import StoredCheckpoint
@@ -15,18 +18,21 @@ if TYPE_CHECKING:
 class Convert:
     """Convert a checkpoint: official .pth file, converted directory or training run, to either form.
 
-    Adapters, as a folder or a training run, are merged with the model that they adapt. Sizes are
-    read from the tensors. PyTorch files need the `convert` extra: pip install "notagen-jax[convert]".
+    NotaGen, CLaMP 2 and M3 models are told apart by their tensors, and sizes read from them. Adapters,
+    as a folder or a training run, are merged with the model that they adapt. PyTorch files need the
+    `convert` extra: pip install "notagen-jax[convert]".
     """
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint to read: a .pth file, a converted directory, a training run, adapters, or mini."""
+    """Checkpoint to read: a .pth file, a converted directory, a training run, adapters, mini, or judge."""
     target: Annotated[Path, tyro.conf.Positional]
     """Where to write: a name ending in .pth becomes an official file, any other a directory."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the written weights; bfloat16 halves the size and loses precision."""
     step: str | None = None
     """Checkpoint of a training run: best, last or a step number. Default: last."""
+    tokenizer: Path | None = None
+    """CLaMP 2 to a directory: folder of its text model (XLM-RoBERTa's), whose tokenizer is kept with it."""
     base: str | None = None
     """Of adapters: the model that they adapt, where it is no longer where they were trained."""
     adapters: bool = False
@@ -38,7 +44,6 @@ class Convert:
 def run(options: Convert) -> int:
     """Convert and report; raises `NotaGenError` on a bad source or a target that is in the way."""
     from notagen_jax.checkpoints import directory, pth
-    from notagen_jax.checkpoints.names import preset_name
 
     if options.adapters:
         return _write_adapters(options)
@@ -47,20 +52,16 @@ def run(options: Convert) -> int:
         pth.check_writable(options.target, options.force)
     else:
         directory.check_replaceable(options.target, options.force)
-    stored = _open(options, to_file)
+    stored, beside = _with_tokenizer(options, _open(options, to_file), to_file)
     if to_file:
         pth.write_pth(options.target, stored, dtype=options.dtype, force=options.force)
     else:
-        directory.write_directory(options.target, stored, dtype=options.dtype, force=options.force)
-    config = stored.config
-    preset = preset_name(config)
+        directory.write_directory(
+            options.target, stored, dtype=options.dtype, force=options.force, beside=beside
+        )
     print(f"read    {stored.source} ({_size(stored.source)})")
     print(f"wrote   {options.target} ({_size(options.target)}, {options.dtype})")
-    print(
-        f"model   {preset or 'no preset of these sizes'}: {config.parameters:,} parameters, "
-        f"width {config.hidden_size}, {config.patch_layers} patch-level and {config.char_layers} "
-        f"character-level layers, window of {config.patch_length} patches"
-    )
+    print(f"model   {stored.layout.describe(stored.config)}")
     return 0
 
 
@@ -72,17 +73,65 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
     """
     from notagen_jax import checkpoints
     from notagen_jax.checkpoints.checkpoint import LabelsError
+    from notagen_jax.checkpoints.names import NOTAGEN
+    from notagen_jax.clamp2.load import JUDGE
+    from notagen_jax.clamp2.names import CLAMP2
+
+    packaged = JUDGE if str(options.source) == JUDGE else checkpoints.PACKAGED
+
+    def opened(labelled: bool = True, mapped: bool = False) -> "StoredCheckpoint":
+        return checkpoints.open_stored(
+            options.source,
+            options.step,
+            mapped,
+            labelled,
+            base=options.base,
+            layouts=(NOTAGEN, CLAMP2),
+            packaged=packaged,
+        )
 
     if to_file:  # holds weights only
-        return checkpoints.open_stored(options.source, options.step, True, False, base=options.base)
+        return opened(mapped=True, labelled=False)
     try:
-        return checkpoints.open_stored(options.source, options.step, base=options.base)
+        return opened()
     except LabelsError as error:
-        stored = checkpoints.open_stored(options.source, options.step, labelled=False, base=options.base)
+        stored = opened(labelled=False)
         if stored.source.resolve() == options.target.resolve():
             raise
         print(f"notagen: warning: {error}; converted without labels", file=sys.stderr)
         return stored
+
+
+def _with_tokenizer(
+    options: Convert, stored: "StoredCheckpoint", to_file: bool
+) -> tuple["StoredCheckpoint", dict[str, bytes]]:
+    """The source with what its text model's folder tells, and the tokenizer to write beside it.
+
+    Without `--tokenizer`, that of the source goes along. Raises `NotaGenError` when the option does
+    not fit, or names no tokenizer of the model.
+    """
+    from notagen_jax.clamp2.names import CLAMP2
+    from notagen_jax.clamp2.tokenizer import find_tokenizer, open_tokenizer, with_text_settings
+
+    has_text = stored.layout is CLAMP2 and stored.config.has_text
+    folder = options.tokenizer
+    if folder is not None and (to_file or not has_text):
+        what = "a .pth file holds none" if to_file else "the source has no text tower"
+        raise NotaGenError(f"--tokenizer {folder}: {what}; leave it out")
+    if to_file or not has_text:
+        return stored, {}
+    if folder is None:
+        places = (stored.source, stored.source.parent.parent) if stored.source.is_dir() else ()
+        file = next((file for place in places if (file := find_tokenizer(place)) is not None), None)
+        return stored, {} if file is None else {file.name: file.read_bytes()}
+    file = find_tokenizer(folder) if folder.is_dir() else folder
+    if file is None or open_tokenizer(file).vocabulary > stored.config.text_vocabulary:
+        raise NotaGenError(
+            f"{folder}: no tokenizer of this model here (tokenizer.json or sentencepiece.bpe.model with "
+            f"at most {stored.config.text_vocabulary} tokens); give the folder of its text model"
+        )
+    config = with_text_settings(stored.config, file.parent)
+    return dataclasses.replace(stored, config=config), {file.name: file.read_bytes()}
 
 
 def _write_adapters(options: Convert) -> int:

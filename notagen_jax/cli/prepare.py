@@ -2,28 +2,22 @@
 
 import json
 import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import tyro
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.score.batch import SECONDS_A_PIECE, Done, run_isolated
-from notagen_jax.score.folder import (
-    JOURNAL,
-    Job,
-    Written,
-    is_whole,
-    journal_line,
-    name_scores,
-    prepare_score,
-    read_journal,
-    source_of,
-)
-from notagen_jax.score.listing import find_scores, scores_in
+from notagen_jax.score.folder import Job, is_whole, name_scores, prepare_score, remove_piece, sweep
+from notagen_jax.score.journal import Journal, Unusable, Written, source_of, stamp_of
+from notagen_jax.score.listing import Score, find_scores, scores_in
 
 REPORT = "report.json"
 
@@ -33,38 +27,47 @@ class Prepare:
     """Turn scores into training text: interleaved ABC, and rest-reduced ABC in 15 keys."""
 
     inputs: tyro.conf.Positional[tuple[Path, ...]]
-    """Score files (.xml, .musicxml, .mxl, .abc), or folders that hold them."""
+    """Score files (MusicXML, ABC, kern, MuseData), or folders that hold them."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """Folder to write; a run that was cut short goes on where it stopped."""
     processes: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
     """Scores converted at the same time."""
     seconds: float = SECONDS_A_PIECE
     """Longest time for one score."""
+    retry: bool = False
+    """Try again what an earlier run refused, though the file is the same."""
 
 
 @dataclass
 class Tally:
     """The account of a run: every score is kept now, was kept before, or is refused for one reason."""
 
+    files: int = 0
     found: int = 0
     written: list[Written] = field(default_factory=list)
     already: list[Written] = field(default_factory=list)
-    refused: dict[str, list[str]] = field(default_factory=dict)
+    refused: list[Unusable] = field(default_factory=list)
+
+    @property
+    def refused_by_reason(self) -> dict[str, list[str]]:
+        """The messages of what was refused, by reason, the most frequent first."""
+        reasons: dict[str, list[str]] = {}
+        for score in self.refused:
+            reasons.setdefault(score.reason, []).append(score.message)
+        ordered = sorted(reasons.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+        return {reason: sorted(messages) for reason, messages in ordered}
 
     def report(self) -> dict[str, object]:
-        """The report file's content; `found == kept + refused`."""
-        refused = sum(map(len, self.refused.values()))
+        """The report file's content; `found == kept + refused`, in scores (a file may hold several)."""
         pieces = sorted(self.written + self.already, key=lambda piece: piece.name)
         return {
+            "files": self.files,
             "found": self.found,
             "kept": len(pieces),
             "written_now": len(self.written),
             "written_before": len(self.already),
-            "refused": refused,
-            "refused_by_reason": {
-                reason: sorted(scores)
-                for reason, scores in sorted(self.refused.items(), key=lambda entry: -len(entry[1]))
-            },
+            "refused": len(self.refused),
+            "refused_by_reason": self.refused_by_reason,
             "original_keys": dict(Counter(piece.original_key for piece in pieces).most_common()),
             "pieces": [asdict(piece) for piece in pieces],
         }
@@ -99,29 +102,52 @@ def prepare_all(options: Prepare) -> Tally:
     files = find_scores(options.inputs, options.out)
     scores = [score for file in files for score in scores_in(file)]
     _make_folder(options.out)
-    earlier = read_journal(options.out)
-    names = name_scores(scores, {piece.name: source for source, piece in earlier.items()})
-    tally = Tally(found=len(scores))
-    jobs = []
-    for score in scores:
-        before = earlier.get(source_of(score))
-        if before is not None and is_whole(before, score, options.out):
-            tally.already.append(before)
-        else:
-            jobs.append(Job(score, names[score], options.out))
+    journal = Journal(options.out)
+    tally = Tally(files=len(files), found=len(scores))
+    jobs = _jobs(scores, journal, options, tally)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with Progress(*columns) as progress, _open_journal(options.out) as journal:
+    outcomes = run_isolated(prepare_score, jobs, options.processes, options.seconds)
+    with Progress(*columns) as progress, journal, _swept(options.out), closing(outcomes):
         task = progress.add_task("preparing", total=len(jobs))
-        for outcome in run_isolated(prepare_score, jobs, options.processes, options.seconds):
+        for outcome in outcomes:
             if isinstance(outcome, Done):
                 tally.written.append(outcome.value)
-                journal.write(journal_line(outcome.value))
-                journal.flush()
+                journal.add(outcome.value)
             else:
-                tally.refused.setdefault(outcome.refusal.reason, []).append(str(outcome.refusal))
+                score, refusal = outcome.item.score, outcome.refusal
+                unusable = Unusable(source_of(score), stamp_of(score), refusal.reason, str(refusal))
+                tally.refused.append(unusable)
+                journal.add(unusable)
+                if unusable.source in journal.written:
+                    remove_piece(journal.written[unusable.source], options.out)
             progress.advance(task)
     return tally
+
+
+def _jobs(scores: list[Score], journal: Journal, options: Prepare, tally: Tally) -> list[Job]:
+    """What is left to do; what earlier runs did goes into `tally`."""
+    names = name_scores(scores, {piece.name: source for source, piece in journal.written.items()})
+    jobs = []
+    for score in scores:
+        source = source_of(score)
+        piece, refused = journal.written.get(source), journal.refused.get(source)
+        if piece is not None and is_whole(piece, score, options.out):
+            tally.already.append(piece)
+        elif refused is not None and refused.stamp == stamp_of(score) and not options.retry:
+            tally.refused.append(refused)
+        else:
+            jobs.append(Job(score, names[score], options.out))
+    return jobs
+
+
+@contextmanager
+def _swept(out: Path) -> Iterator[None]:
+    sweep(out)
+    try:
+        yield
+    finally:
+        sweep(out)
 
 
 def _make_folder(out: Path) -> None:
@@ -133,30 +159,23 @@ def _make_folder(out: Path) -> None:
         ) from error
 
 
-def _open_journal(out: Path) -> TextIO:
-    journal = out / JOURNAL
-    try:
-        stream = journal.open("a+", encoding="utf-8", newline="\n")
-        if stream.tell():
-            content = journal.read_text(encoding="utf-8")
-            if not content.endswith("\n"):  # the last run was killed while it wrote this line
-                stream.write("\n")
-        return stream
-    except OSError as error:
-        raise NotaGenError(
-            f"{journal}: cannot write ({error.strerror or error}); choose a folder that can be written"
-        ) from error
-
-
 def _print_account(tally: Tally, out: Path) -> None:
     report = tally.report()
-    print(f"{report['found']} scores = {report['kept']} kept + {report['refused']} refused")
+    files = "" if tally.files == tally.found else f" in {tally.files} files"
+    print(f"{report['found']} scores{files} = {report['kept']} kept + {report['refused']} refused")
     if tally.already:
         print(f"  {len(tally.already)} of the kept were already written by an earlier run")
-    for reason, scores in sorted(tally.refused.items(), key=lambda entry: -len(entry[1])):
-        print(f"  {len(scores):5d} refused: {reason}")
-        for score in scores[:3]:
-            print(f"        {score}")
-        if len(scores) > 3:
-            print(f"        … and {len(scores) - 3} more, listed in {out / REPORT}")
+    for reason, messages in tally.refused_by_reason.items():
+        print(f"  {len(messages):5d} refused: {reason}")
+        for message in messages[:3]:
+            print(f"        {_printable(message)}")
+        if len(messages) > 3:
+            print(f"        … and {len(messages) - 3} more, listed in {out / REPORT}")
     print(f"written to {out} (account in {out / REPORT})")
+
+
+def _printable(text: str) -> str:
+    """The text as the terminal can show it: file names need not be text."""
+    return text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(
+        sys.stdout.encoding or "utf-8"
+    )

@@ -4,7 +4,7 @@ import contextlib
 import multiprocessing
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def run_isolated(
     processes: int = 1,
     seconds: float = SECONDS_A_PIECE,
     memory: int | None = MEMORY_A_WORKER,
-) -> Iterator[Done[Item, Value] | Refused[Item]]:
+) -> Generator[Done[Item, Value] | Refused[Item]]:
     """Yield the outcome of `function(item)` for each item, in the order of `items`.
 
     Each of `processes` workers handles many items; one that exceeds `seconds` or dies is replaced

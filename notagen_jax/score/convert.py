@@ -5,16 +5,15 @@ a score is all that its own main program does, and saves the start of a process 
 """
 
 import contextlib
-import gc
 import importlib
 import io
 import re
-from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 from notagen_jax.errors import NotaGenError
+from notagen_jax.score.collection import collection_paused
 from notagen_jax.score.indexed import IndexedTree
 from notagen_jax.score.normalise import normalised
 from notagen_jax.score.refusal import ScoreError, describe
@@ -24,6 +23,12 @@ _OPTIONS = SimpleNamespace(
     u=None, m=0, c=6, d=8, n=0, b=0, o="", v=0, x=True, p=[], j=None, t=None, s=None,
     v1=None, ped=True, stm=False, i=None,
 )  # fmt: skip
+
+_SKIPPED = "**misplaced symbol"
+# The end of a slur that began nowhere, and marks of old ABC for the spacing of lines: no music is lost.
+_HARMLESS = ")*"
+# Backquotes between notes are for the reader's eye alone (ABC standard 2.1, section 4.7).
+_BACKQUOTE = re.compile(r'("[^"\n]*"|^[A-Za-z]:.*)|`', re.MULTILINE)
 
 # What converters written for good scores raise on broken ones: each means "this score cannot be converted".
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError)
@@ -35,7 +40,7 @@ def musicxml_to_abc(document: bytes) -> str:
     Byte-equal to the standard output of the official code's `xml2abc -d 8 -c 6 -x`. Raises
     `ScoreError` when the converter fails or finds no notes.
     """
-    with _collection_paused():
+    with collection_paused():
         return _converted(document)
 
 
@@ -61,34 +66,30 @@ def _converted(document: bytes) -> str:
 def abc_to_musicxml(text: str) -> bytes:
     """Convert one ABC tune of any layout (one voice, or `[V:n]` inside lines) into MusicXML.
 
-    Raises `ScoreError` when the text holds several tunes, or when abc2xml skips a part of it.
+    Raises `ScoreError` when abc2xml fails, or skips a part of it.
     """
-    if len(re.findall(r"^X:", text, re.MULTILINE)) > 1:
-        raise ScoreError("the ABC holds several tunes; write one tune a file")
-    text = re.sub(r"^(%%|I:)abc-include.*\n?", "", text, flags=re.MULTILINE)  # would read any file
     abc2xml: Any = _module("abctoolkit.abc2xml")
+    abc2xml.mxm = abc2xml.MusicXml()
+    abc2xml.mxm.uSyms = dict(abc2xml.MusicXml.uSyms)  # else a tune's own symbols stay for all later ones
+    abc2xml.readfile = lambda name, message: None  # `%%abc-include` would read any file
     notices = io.StringIO()
     try:
-        with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices):
-            documents = abc2xml.getXmlDocs(text)
+        with contextlib.redirect_stderr(notices), contextlib.redirect_stdout(notices), collection_paused():
+            documents = abc2xml.getXmlDocs(_BACKQUOTE.sub(r"\1", text))
     except (*_BROKEN, ValueError) as error:
         raise ScoreError("abc2xml cannot read it", describe(error)) from error
-    skipped = next((line for line in notices.getvalue().splitlines() if "misplaced" in line), "")
-    if skipped or not documents:
-        raise ScoreError("abc2xml cannot read it", skipped.strip("- ")[:200])
+    said = notices.getvalue().splitlines()
+    for index, line in enumerate(said):
+        if line.startswith(_SKIPPED):
+            # The text around the place follows, then a line of dashes that ends at the place.
+            around, place = [*said[index + 1 : index + 3], "", ""][:2]
+            if around[len(place) - 1 :].lstrip()[:1] not in _HARMLESS:
+                raise ScoreError(
+                    "abc2xml cannot read it", f"misplaced symbol in {around[: len(place) + 9]!r}"
+                )
+    if not documents:
+        raise ScoreError("abc2xml cannot read it", " ".join(line.strip("- ") for line in said)[:200])
     return ElementTree.tostring(documents[0])
-
-
-@contextlib.contextmanager
-def _collection_paused() -> Iterator[None]:
-    """No search for garbage cycles: among the many small objects of a score it takes half the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _module(name: str) -> ModuleType:

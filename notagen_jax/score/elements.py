@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from notagen_jax.score.spelling import in_key, signature_of, split_note
@@ -41,15 +42,22 @@ def read_elements(text: str, key: str) -> list[Element]:
     last: dict[str, str] = {}  # pitch -> the note, with the accidental that it last sounded with
     for start, end, written, kind, key_there in _places(text, key):
         if kind == NOTE:
-            accidental, pitch = split_note(written)
-            usual = last.get(pitch) or in_key(signature_of(key_there), pitch) + pitch
-            last[pitch] = note = written if accidental else usual
+            pitch, own, in_this_key = _read_note(written, key_there)
+            usual = last.get(pitch) or in_this_key
+            last[pitch] = note = own or usual
             elements.append(Element(start, end, written, kind, key_there, note, note != usual))
         else:
             if kind != CHORD_ROOT:
                 last.clear()
             elements.append(Element(start, end, written, kind, key_there))
     return elements
+
+
+@cache
+def _read_note(written: str, key: str) -> tuple[str, str, str]:
+    """A note's pitch; the note if it has an accidental of its own, else ''; the pitch as the key has it."""
+    accidental, pitch = split_note(written)
+    return pitch, written if accidental else "", in_key(signature_of(key), pitch) + pitch
 
 
 def _places(text: str, key: str) -> Iterator[tuple[int, int, str, int, str]]:

@@ -1,18 +1,17 @@
-"""Writes prepared pieces so that an interrupted run can go on."""
+"""Writes a score's texts into an output folder."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from notagen_jax.files import write_atomic
+from notagen_jax.score.journal import Written, source_of, stamp_of
 from notagen_jax.score.listing import Score, tunes_of
 from notagen_jax.score.piece import read_piece
 from notagen_jax.score.spelling import KEYS
 
-JOURNAL = "pieces.jsonl"
 MAX_NAME_BYTES = 200
 """Longest name of a piece; the file systems in use take 255 bytes, of which a temporary file needs some."""
 
@@ -39,24 +38,6 @@ def name_scores(scores: Iterable[Score], taken: dict[str, str]) -> dict[Score, s
     return names
 
 
-def source_of(score: Score) -> str:
-    """What identifies a score in the journal: its file's resolved path, and the tune after a colon."""
-    return str(replace(score, path=score.path.resolve()))
-
-
-@dataclass(frozen=True)
-class Written:
-    """One piece in the output folder: its name, where it came from, and what the trainer needs to know."""
-
-    name: str
-    source: str
-    sha256: str
-    original_key: str
-    bars: int
-    voices: int
-    staves: int
-
-
 @dataclass(frozen=True)
 class Job:
     """One score to prepare, the name of its piece and the output folder."""
@@ -75,6 +56,7 @@ def prepare_score(job: Job) -> Written:
     The interleaved file is written last: where it is, the piece is whole. Raises `ScoreError` when
     the score cannot be used (nothing is written then), `NotaGenError` when the folder cannot be written.
     """
+    stamp = stamp_of(job.score)
     piece = read_piece(job.score)
     texts = piece.reduced_all()
     for key, text in texts.items():
@@ -83,6 +65,7 @@ def prepare_score(job: Job) -> Written:
     return Written(
         name=job.name,
         source=source_of(job.score),
+        stamp=stamp,
         sha256=digest(job.score),
         original_key=piece.original_key,
         bars=piece.bars,
@@ -105,7 +88,25 @@ def is_whole(written: Written, score: Score, out: Path) -> bool:
     """Whether an earlier run wrote all of a piece from a score that has not changed since."""
     paths = [interleaved_path(out, written.name)]
     paths += [reduced_path(out, key, written.name) for key in KEYS]
-    return all(path.is_file() for path in paths) and digest(score) == written.sha256
+    if not all(path.is_file() for path in paths):
+        return False
+    return stamp_of(score) == written.stamp or digest(score) == written.sha256
+
+
+def remove_piece(written: Written, out: Path) -> None:
+    """Remove the texts of a piece whose score can be used no longer."""
+    for path in (
+        interleaved_path(out, written.name),
+        *(reduced_path(out, key, written.name) for key in KEYS),
+    ):
+        path.unlink(missing_ok=True)
+
+
+def sweep(out: Path) -> None:
+    """Remove what a worker that was killed while it wrote has left under temporary names."""
+    for folder in (out / "interleaved", *(out / "reduced" / key for key in KEYS)):
+        for path in folder.glob(".*.abc.*"):
+            path.unlink(missing_ok=True)
 
 
 def digest(score: Score) -> str:
@@ -114,26 +115,3 @@ def digest(score: Score) -> str:
         return hashlib.sha256(tunes_of(score.path)[score.tune].encode()).hexdigest()
     with score.path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_journal(out: Path) -> dict[str, Written]:
-    """Return the pieces that earlier runs wrote into `out`, by source.
-
-    A last line cut short by a crash is left out; its piece is prepared again.
-    """
-    journal = out / JOURNAL
-    if not journal.is_file():
-        return {}
-    pieces: dict[str, Written] = {}
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            written = Written(**json.loads(line))
-        except (json.JSONDecodeError, TypeError):
-            continue
-        pieces[written.source] = written
-    return pieces
-
-
-def journal_line(written: Written) -> str:
-    """One journal line, ending `\\n`."""
-    return json.dumps(asdict(written)) + "\n"

@@ -11,6 +11,25 @@ from xml.etree.ElementTree import Element, ElementTree
 
 _INDEXED = ("note", "direction")
 _INDEXED_INSIDE = ("notations", "direction-type")
+# The paths of two tags that are asked of a note or direction, and of what is indexed inside one.
+_PATHS = {
+    parent: {child: f"{parent}/{child}" for child in children.split()}
+    for parent, children in {
+        "pitch": "step alter octave",
+        "unpitched": "display-step display-octave",
+        "time-modification": "actual-notes normal-notes",
+        "notations": "tied slur tuplet",
+    }.items()
+}
+_GROUPS = ("ornaments", "technical", "articulations", "dynamics")
+# What all elements are asked for, and not the first alone.
+_NONE: dict[str, list[Any]] = {
+    path: []
+    for path in (
+        *("beam", "tie", "lyric", "notations/tied", "notations/tuplet", "notations/slur"),
+        *("technical/fingering", "direction-type", "words", "rehearsal"),
+    )
+}
 # xml2abc asks the note itself for these; notations with nothing else it would search in vain.
 _PLAIN_NOTATIONS = frozenset(("tied", "slur", "tuplet"))
 
@@ -18,42 +37,49 @@ _PLAIN_NOTATIONS = frozenset(("tied", "slur", "tuplet"))
 class Indexed:
     """A note, a direction or a part of one: `tag`, `text`, `get`, `find`, `findtext`, `findall`.
 
-    Paths are of one or two tags. `find(path)` and `findtext(path, default)` are the look-ups of
-    dictionaries themselves: a call of a method in Python would take as long again. A note's
-    `notations` are found only where xml2abc makes something of them.
+    The last three are the look-ups of dictionaries themselves: a call of a method in Python would
+    take as long again. A note's `notations` are found only where xml2abc makes something of them.
     """
 
-    __slots__ = ("_first", "_several", "find", "findtext", "get", "tag", "text")
+    __slots__ = ("find", "findall", "findtext", "get", "tag", "text")
 
     def __init__(self, element: Element) -> None:
         first: dict[str, Any] = {}
         texts: dict[str, str] = {}
-        several: dict[str, list[Any]] = {}
+        every = _NONE.copy()
         for child in element:
             tag = child.tag
-            if tag != "notations" or not _PLAIN_NOTATIONS.issuperset(mark.tag for mark in child):
-                found = Indexed(child) if tag in _INDEXED_INSIDE else child
-                if tag in first:
-                    several.setdefault(tag, [first[tag]]).append(found)
+            found: Any = child
+            if tag in _INDEXED_INSIDE:
+                # Only the first notations count, so plain ones are found as none and not passed over.
+                found = None if _is_plain(child) else Indexed(child)
+            if tag not in first:
+                first[tag] = found
+                texts[tag] = child.text or ""
+            if tag in every:
+                if every[tag]:
+                    every[tag].append(found)
                 else:
-                    first[tag] = found
-                    texts[tag] = child.text or ""
+                    every[tag] = [found]
+            paths = _PATHS.get(tag)
+            if paths is None:
+                if tag not in _GROUPS:
+                    continue
+                paths = {mark.tag: f"{tag}/{mark.tag}" for mark in child}
             for grandchild in child:
-                path = f"{tag}/{grandchild.tag}"
-                if path in first:
-                    several.setdefault(path, [first[path]]).append(grandchild)
-                else:
+                path = paths.get(grandchild.tag)
+                if path is None:
+                    continue
+                if path not in first:
                     first[path] = grandchild
                     texts[path] = grandchild.text or ""
+                if path in every:
+                    if every[path]:
+                        every[path].append(grandchild)
+                    else:
+                        every[path] = [grandchild]
         self.tag, self.text, self.get = element.tag, element.text, element.get
-        self._first, self._several = first, several
-        self.find, self.findtext = first.get, texts.get
-
-    def findall(self, path: str) -> list[Any]:
-        """All elements at a path, in the document's order."""
-        if path in self._several:
-            return self._several[path]
-        return [self._first[path]] if path in self._first else []
+        self.find, self.findtext, self.findall = first.get, texts.get, every.__getitem__
 
 
 class _Measure:
@@ -93,3 +119,7 @@ class IndexedTree(ElementTree):
         """The parts, indexed; anything else as `ElementTree` has it."""
         found = super().findall(path, namespaces)
         return [_Part(part) for part in found] if path == "part" else found
+
+
+def _is_plain(notations: Element) -> bool:
+    return notations.tag == "notations" and _PLAIN_NOTATIONS.issuperset(mark.tag for mark in notations)

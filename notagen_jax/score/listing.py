@@ -64,13 +64,15 @@ def _tunes_of(path: Path, changed: int, size: int) -> dict[str, str]:
 
 
 def is_score(path: str | Path) -> bool:
-    """Whether a file's name is that of a score; `.md` and `.zip` are looked into."""
+    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into."""
     path = Path(path)
     suffix = path.suffix.lower()
+    if suffix not in (*SCORE_SUFFIXES, *MUSEDATA_SUFFIXES) or not path.is_file():
+        return False
     return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
 
 
-def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
+def find_scores(inputs: Iterable[Path], out: Path | None = None) -> list[Path]:
     """Return the score files among `inputs` and in the folders among them, sorted, each once.
 
     Hidden files and what lies under `out` are left out; a file named outright is kept whatever its
@@ -78,7 +80,7 @@ def find_scores(inputs: Iterable[Path], out: Path) -> list[Path]:
     """
     inputs = list(inputs)
     found: set[Path] = set()
-    out = out.resolve()
+    out = out.resolve() if out is not None else None
     for given in inputs:
         if given.is_file():
             found.add(given)

@@ -12,13 +12,15 @@ from notagen_jax.score.refusal import ScoreError
 
 _LINES = ("wedge", "octave-shift", "pedal")
 _LINE_TYPES = ("down", "up", "crescendo", "diminuendo", "start", "stop")
+_MODES = ("maj", "min", "m", "ion", "dor", "phr", "lyd", "mix", "aeo", "loc", "non")
+_LONGEST_OCTAVE = 3
 _ACCIDENTALS = {"natural-flat": "flat", "natural-sharp": "sharp"}
 
 
 def normalised(document: bytes) -> ElementTree.ElementTree:
-    """Parse a partwise MusicXML document and rewrite the constructs that `RULES` and empty staves are for.
+    """Parse a MusicXML document and rewrite the constructs that `RULES` and empty staves are for.
 
-    Raises `ScoreError` when it is not well formed.
+    Raises `ScoreError` when it is not well formed, or a rule refuses it.
     """
     try:
         root = ElementTree.fromstring(document)
@@ -26,6 +28,8 @@ def normalised(document: bytes) -> ElementTree.ElementTree:
         raise ScoreError(
             "not well-formed XML", f"line {error.position[0]}: {error.msg.split(':')[0]}"
         ) from error
+    if root.tag == "score-timewise":
+        turn_partwise(root)
     for part in root.findall("part"):
         for measure in part.findall("measure"):
             for element in measure:
@@ -35,10 +39,32 @@ def normalised(document: bytes) -> ElementTree.ElementTree:
     return ElementTree.ElementTree(root)
 
 
+def turn_partwise(root: Element) -> None:
+    """A score written measure by measure, each with its parts, becomes one of parts with their measures."""
+    parts: dict[str, Element] = {}
+    for measure in root.findall("measure"):
+        root.remove(measure)
+        for part in measure.findall("part"):
+            name = part.get("id", "")
+            if name not in parts:
+                parts[name] = ElementTree.SubElement(root, "part", {"id": name})
+            part.tag, part.attrib = "measure", dict(measure.attrib)
+            parts[name].append(part)
+    root.tag = "score-partwise"
+
+
 def drop_lyrics(note: Element) -> None:
     """Lyrics leave the text in the clean-up anyway; a line break inside one would pass as music."""
     for lyric in note.findall("lyric"):
         note.remove(lyric)
+
+
+def refuse_absurd_octaves(note: Element) -> None:
+    """A damaged octave would become as many octave marks. Raises `ScoreError`."""
+    pitch = note.find("pitch")
+    octave = "" if pitch is None else pitch.findtext("octave", "")
+    if len(octave) > _LONGEST_OCTAVE:
+        raise ScoreError("a note's octave is out of all bounds", octave[:20])
 
 
 def plain_accidentals(note: Element) -> None:
@@ -73,6 +99,14 @@ def sum_composite_meters(attributes: Element) -> None:
             beats.text = str(sum(map(int, parts)))
 
 
+def drop_unknown_modes(attributes: Element) -> None:
+    """A mode that ABC has no name for (or an empty one) leaves the key its signature alone."""
+    for key in attributes.findall("key"):
+        for mode in key.findall("mode"):
+            if (mode.text or "").lower()[:3] not in _MODES:
+                key.remove(mode)
+
+
 def move_marks_from_empty_staves(part: Element) -> None:
     """Directions, chord symbols and clefs of a staff without notes: to the part's first staff with notes."""
     measures = part.findall("measure")
@@ -100,8 +134,8 @@ def _move(measure: Element, element: Element, staves: list[str]) -> None:
 
 
 RULES: dict[str, tuple[Callable[[Element], None], ...]] = {
-    "note": (drop_lyrics, plain_accidentals),
+    "note": (drop_lyrics, plain_accidentals, refuse_absurd_octaves),
     "direction": (drop_going_lines, mark_numberless_tempos),
-    "attributes": (sum_composite_meters,),
+    "attributes": (sum_composite_meters, drop_unknown_modes),
 }
 """The rewrites of one element, by its tag."""

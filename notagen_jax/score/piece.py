@@ -24,8 +24,8 @@ from notagen_jax.score.source import (
 from notagen_jax.score.spelling import KEYS, major_key
 from notagen_jax.score.through_music21 import kern_to_musicxml, musedata_to_musicxml
 from notagen_jax.score.transpose import Transposer
+from notagen_jax.score.tunes import is_voice_by_voice
 
-_VOICE_BY_VOICE = re.compile(r"^V:1\s*$", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -117,10 +117,10 @@ def _abc(score: Score) -> str:
 def piece_from_abc(name: str, text: str) -> Piece:
     """Pre-process one ABC tune.
 
-    Text in xml2abc's layout (a line `V:1`, then that voice's music, …) is read as it is; any other
-    layout goes through MusicXML first. Raises `ScoreError` when it is no usable score.
+    Text in xml2abc's layout (`is_voice_by_voice`) is read as it is; any other layout goes through
+    MusicXML first. Raises `ScoreError` when it is no usable score.
     """
-    if not _VOICE_BY_VOICE.search(text):
+    if not is_voice_by_voice(text):
         text = musicxml_to_abc(abc_to_musicxml(text))
     lines = clean_abc(text)
     for line in lines:

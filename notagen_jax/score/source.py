@@ -1,13 +1,12 @@
-"""Reads a score file into MusicXML bytes or ABC text, with bounded memory."""
+"""Reads a score file into MusicXML bytes, ABC or kern text, or MuseData parts, with bounded memory."""
 
 import io
 import re
 import zipfile
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from xml.parsers import expat
 
+from notagen_jax.score import archive
 from notagen_jax.score.refusal import ScoreError, describe
 
 MUSICXML_SUFFIXES = (".xml", ".musicxml", ".mxl")
@@ -17,49 +16,46 @@ MUSEDATA_SUFFIXES = (".musedata", ".md", ".zip")
 SCORE_SUFFIXES = (*MUSICXML_SUFFIXES, *ABC_SUFFIXES, *KERN_SUFFIXES, ".musedata")
 """Suffixes of score files; `.md` and `.zip` may be MuseData and much else, so such a file is looked into."""
 
-MAX_SCORE_BYTES = 64 * 2**20
-"""Largest score that is read, unzipped. Real scores stay below: a full opera act is about 40 MB of XML."""
-
-_CONTAINER = "META-INF/container.xml"
-_MAX_CONTAINER_BYTES = 2**20
-_MAX_MEMBERS = 10_000
+_ZIP = b"PK\x03\x04"
+_BEFORE_XML = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _HEAD_BYTES = 2**16
-# The line that every MuseData part has: which groups of parts it belongs to, or its attributes.
-_MUSEDATA = re.compile(r"^(Group memberships:|\\$.*[KQT]:)", re.MULTILINE)
-# NotImplementedError and RuntimeError: a compression or an encryption that zipfile does not read.
-_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_MAX_LOOKED_INTO = 8 * 2**20
+# The line that every MuseData part has, and that the files of MIDI settings beside them have not.
+_MUSEDATA = re.compile(r"^measure +\d+", re.MULTILINE)
 
 
 class _RootFound(Exception):
-    """Ends the scan of a document once its root element, or a container's root file, is known."""
+    """Ends the scan of a document once its root element is known."""
 
 
 def read_musicxml(path: Path) -> bytes:
     """Return the MusicXML document of an `.xml`, `.musicxml` or `.mxl` file as bytes.
 
-    The root document of an `.mxl` archive is the one that `META-INF/container.xml` names, whatever
-    its extension. Raises `ScoreError` when the file cannot be read, is empty, larger than
-    `MAX_SCORE_BYTES` (unzipped), no archive, no XML, declares entities, or is not a
-    `score-partwise`. Past its root element the document is not looked at.
+    Whether it is zipped is told from its content. Raises `ScoreError` when the file cannot be read,
+    is empty, larger than `archive.MAX_SCORE_BYTES` (unzipped), no archive, no XML, declares
+    entities, or is no MusicXML score. Past its root element the document is not looked at.
     """
-    if path.suffix.lower() == ".mxl":
-        (data,) = _unzip(path, lambda archive: [_root_member(archive)])
-    else:
-        data = _read_bounded(path)
+    data = _read_bounded(path)
+    is_plain = data.lstrip(_BEFORE_XML).startswith(b"<")
+    if data.startswith(_ZIP) or (path.suffix.lower() == ".mxl" and not is_plain):
+        (data,) = archive.unzip(path, archive.musicxml_member)
     root = _root_element(data)
-    if root == "score-timewise":
-        raise ScoreError("score-timewise MusicXML is not supported; save it as score-partwise")
-    if root != "score-partwise":
+    if root not in ("score-partwise", "score-timewise"):
         raise ScoreError("not a MusicXML score", f"its root element is <{root}>")
     return data
 
 
 def read_text(path: Path) -> str:
-    """Return the text of an ABC or kern file (UTF-8, or Latin-1 where it is not) with `\\n` line ends.
+    """Return the text of an ABC or kern file with `\\n` line ends.
 
-    Raises `ScoreError` when the file cannot be read, is empty, or is larger than `MAX_SCORE_BYTES`.
+    The text is UTF-8, UTF-16 with its mark, or else Latin-1. Raises `ScoreError` when the file cannot
+    be read, is empty, is no text, or is larger than `archive.MAX_SCORE_BYTES`.
     """
-    return _decoded(_read_bounded(path))
+    text = _decoded(_read_bounded(path))
+    if "\0" in text:
+        raise ScoreError("not a text file")
+    return text
 
 
 def read_musedata(path: Path) -> list[str]:
@@ -67,7 +63,8 @@ def read_musedata(path: Path) -> list[str]:
 
     Raises `ScoreError` as `read_text` does, and when nothing in it is MuseData.
     """
-    parts = _unzip(path, _musedata_members) if path.suffix.lower() == ".zip" else [_read_bounded(path)]
+    zipped = path.suffix.lower() == ".zip"
+    parts = archive.unzip(path, archive.musedata_members) if zipped else [_read_bounded(path)]
     texts = [text for text in map(_decoded, parts) if _MUSEDATA.search(text)]
     if not texts:
         raise ScoreError("not a MuseData score")
@@ -75,26 +72,28 @@ def read_musedata(path: Path) -> list[str]:
 
 
 def is_musedata(path: Path) -> bool:
-    """Whether a file holds MuseData: itself, or the first parts of an archive."""
+    """Whether a file holds MuseData: itself, or the first of the parts in an archive."""
     try:
-        if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                members = _musedata_members(archive)
-                if not members:
-                    return False
-                with archive.open(members[0]) as stream:
-                    head = stream.read(_HEAD_BYTES)
-        else:
+        if path.suffix.lower() != ".zip":
             with path.open("rb") as stream:
                 head = stream.read(_HEAD_BYTES)
-    except (*_BAD_ARCHIVE, OSError, ScoreError):
+        elif path.stat().st_size > _MAX_LOOKED_INTO:
+            return False
+        else:
+            with zipfile.ZipFile(path) as zipped:
+                members = archive.musedata_members(zipped)
+                if not members:
+                    return False
+                with zipped.open(members[0]) as stream:
+                    head = stream.read(_HEAD_BYTES)
+    except (*archive.BAD_ARCHIVE, OSError, ScoreError):
         return False
     return _MUSEDATA.search(_decoded(head)) is not None
 
 
 def _decoded(data: bytes) -> str:
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     return io.StringIO(text, newline=None).read()
@@ -117,13 +116,13 @@ def _root_element(data: bytes) -> str:
     try:
         parser.Parse(data, True)
     except _RootFound:
-        pass
+        return names[0]
     except expat.ExpatError as error:
         place = f"line {error.lineno}: {expat.ErrorString(error.code)}"
         raise ScoreError("not well-formed XML", place) from error
     except (ValueError, LookupError) as error:  # an encoding that the parser does not know
         raise ScoreError("not well-formed XML", describe(error)) from error
-    return names[0]
+    raise ScoreError("not well-formed XML", "it has no root element")
 
 
 def _refuse_entity(name: str, *_: object) -> None:
@@ -133,86 +132,10 @@ def _refuse_entity(name: str, *_: object) -> None:
 
 def _read_bounded(path: Path) -> bytes:
     try:
+        archive.check_size(path.stat().st_size)
         with path.open("rb") as stream:
-            data = stream.read(MAX_SCORE_BYTES + 1)
+            data = stream.read(archive.MAX_SCORE_BYTES + 1)  # the file may grow, or be no regular one
     except OSError as error:
         raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
-    return _checked(data)
-
-
-def _checked(data: bytes, limit: int | None = None) -> bytes:
-    if len(data) > (MAX_SCORE_BYTES if limit is None else limit):
-        raise ScoreError(f"larger than {MAX_SCORE_BYTES >> 20} MiB; split the score")
-    if not data.strip():
-        raise ScoreError("the file is empty")
+    archive.check_size(len(data) if data.strip() else 0)
     return data
-
-
-def _unzip(path: Path, choose: Callable[[zipfile.ZipFile], list[str]]) -> list[bytes]:
-    """Content of the members that `choose` names, together no larger than one score may be."""
-    try:
-        if not path.stat().st_size:
-            raise ScoreError("the file is empty")
-        contents: list[bytes] = []
-        with zipfile.ZipFile(path) as archive:
-            for member in choose(archive):
-                left = MAX_SCORE_BYTES - sum(map(len, contents))
-                with archive.open(member) as stream:
-                    contents.append(_checked(stream.read(left + 1), left))
-        return contents
-    except _BAD_ARCHIVE as error:
-        raise ScoreError("not a readable archive; export the score again", describe(error)) from error
-    except OSError as error:
-        raise ScoreError("the file cannot be read", error.strerror or str(error)) from error
-
-
-def _musedata_members(archive: zipfile.ZipFile) -> list[str]:
-    """The part files of a MuseData archive, in the order of their names."""
-    names = _members(archive)
-    return sorted(name for name in names if not _is_hidden(name) and not name.endswith("/"))
-
-
-def _members(archive: zipfile.ZipFile) -> list[str]:
-    names = archive.namelist()
-    if len(names) > _MAX_MEMBERS:
-        raise ScoreError("the archive has too many members", f"{len(names)}")
-    return names
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(("META-INF/", "__MACOSX/")) or Path(name).name.startswith(".")
-
-
-def _root_member(archive: zipfile.ZipFile) -> str:
-    names = _members(archive)
-    if _CONTAINER in names:
-        with archive.open(_CONTAINER) as stream:
-            named = _rootfile(stream.read(_MAX_CONTAINER_BYTES))
-        if named in names:
-            return named
-    for name in names:
-        if not _is_hidden(name) and name.lower().endswith((".xml", ".musicxml")):
-            return name
-    raise ScoreError("the archive holds no MusicXML document")
-
-
-def _rootfile(container: bytes) -> str:
-    """Path of the first MusicXML root file that a container document names ('' when it names none)."""
-    found: list[str] = []
-    parser = expat.ParserCreate(namespace_separator=" ")
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        kind = attributes.get("media-type", "")
-        if name.rsplit(" ", 1)[-1] == "rootfile" and (not kind or "musicxml" in kind):
-            found.append(attributes.get("full-path", ""))
-            raise _RootFound
-
-    parser.StartElementHandler = start
-    parser.EntityDeclHandler = _refuse_entity
-    try:
-        parser.Parse(container, True)
-    except _RootFound:
-        return found[0]
-    except (expat.ExpatError, ValueError, LookupError):
-        return ""  # a broken container still leaves the archive's own list of documents
-    return ""

@@ -121,13 +121,18 @@ class _Voice:
         """The text with each element that differs between keys as the letter of its gap."""
         index = 0
         place = Place("", "")
+        letters: dict[tuple[int, str, bool], str] = {}  # of this place
         for start, end, text, kind, key, sounding, shown in self._elements:
             if kind == BAR_LINE:
                 continue
             if key != place.key:
-                place = Place(key, self._key)
+                place, letters = Place(key, self._key), {}
+            what = (kind, sounding or text, shown)
+            letter = letters.get(what)
+            if letter is None:
+                letter = letters[what] = gaps.letter(Gap(place, *what))
             yield self._text[index:start]
-            yield gaps.letter(Gap(place, kind, sounding or text, shown))
+            yield letter
             index = end
         yield self._text[index:]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.labels import period_of
-from tfds_builders.music21_corpus import COMPOSERS, corpus_scores, corpus_tree
+from tfds_builders.music21_corpus import COMPOSERS, corpus_scores, corpus_tree, is_second_encoding
 from tfds_builders.works import Listing, Work
 
 # First match wins; what no line matches gets the label that follows from its parts.
@@ -26,6 +26,9 @@ def music21_works(corpus: Path | None = None) -> Listing:
         folder = file.split("/")[0]
         if folder not in COMPOSERS:
             listing.leave_out("no composer of the three periods", file)
+            continue
+        if is_second_encoding(file, tree):
+            listing.leave_out("another encoding of a score that is there", file)
             continue
         composer = COMPOSERS[folder]
         period = period_of(*composer)

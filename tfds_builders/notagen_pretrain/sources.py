@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from tfds_builders.folders import named_scores, read_tree
-from tfds_builders.music21_corpus import corpus_scores, corpus_tree
+from tfds_builders.music21_corpus import corpus_scores, corpus_tree, is_second_encoding
 from tfds_builders.works import Listing, Work, work_key
 
 _LEFT_OUT = {
@@ -22,6 +22,8 @@ def music21_scores(corpus: Path | None = None) -> Listing:
     for file, path in tree.scores.items():
         if (reason := _LEFT_OUT.get(file.split("/")[0])) is not None:
             listing.leave_out(reason, file)
+        elif is_second_encoding(file, tree):
+            listing.leave_out("another encoding of a score that is there", file)
         else:
             listing.works += [Work(f.name, f.score, f.work) for f in corpus_scores(file, path)]
     return listing

@@ -5,6 +5,7 @@ from train.config import RunConfig
 from train.configs import (
     large_clamp_dpo,
     large_finetune,
+    large_posttrain,
     large_pretrain,
     mini_clamp_dpo,
     mini_finetune,
@@ -15,6 +16,9 @@ from train.dpo.config import DPORun
 PRETRAIN: dict[str, tuple[str, RunConfig]] = {
     "mini": ("8.6M parameters, on a laptop", mini_pretrain.CONFIG),
     "large": ("516M parameters, the paper's setting", large_pretrain.CONFIG),
+}
+POSTTRAIN: dict[str, tuple[str, RunConfig]] = {
+    "large": ("on classical pieces, from a pre-trained model", large_posttrain.CONFIG),
 }
 FINETUNE: dict[str, tuple[str, RunConfig]] = {
     "mini": ("from the pre-trained mini, on a laptop", mini_finetune.CONFIG),

@@ -1,7 +1,8 @@
 """The official pre-processing of one score, restated step by step on abctoolkit's own functions.
 
-It is the yardstick for `notagen_jax.score`: it runs the converter as a process of its own and reads
-the music again for each key, as the official scripts do.
+It is the yardstick for `notagen_jax.score`, in its texts and in its speed: as the official scripts
+do, it runs the converter as a process of its own, reads the music again for each key, and writes
+each reduced text anew after each of its bars.
 """
 
 import re
@@ -23,6 +24,34 @@ from abctoolkit.utils import (
 DROPPED = ["X:", "T:", "C:", "W:", "w:", "Z:", "%%MIDI"]
 
 
+class Failed(Exception):
+    """The official pipeline gives nothing for a score, and why."""
+
+
+def prepare(document: Path, out: Path) -> None:
+    """Write the texts of an unzipped MusicXML file below `out`, as the official scripts do.
+
+    Raises `Failed` when they write nothing.
+    """
+    interleaved, by_key = preprocess(convert(document))
+    path = out / "interleaved" / f"{document.stem}.abc"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(interleaved, encoding="utf-8")
+    for key, text in by_key.items():
+        path = out / "augmented" / key / f"{document.stem}_{key}.abc"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bar_by_bar(path, text)
+
+
+def write_bar_by_bar(path: Path, text: str) -> None:
+    """Write a reduced text as the official loop does: the whole file again after each bar's line."""
+    lines = text.splitlines(keepends=True)
+    head = next(index for index, line in enumerate(lines) if "[V:" in line)
+    for end in range(head + 1, len(lines) + 1):
+        with path.open("w", encoding="utf-8") as stream:
+            stream.writelines(lines[:end])
+
+
 def convert(document: Path) -> str:
     """Standard output of the converter on an unzipped MusicXML file."""
     command = [sys.executable, "-m", "abctoolkit.xml2abc", "-d", "8", "-c", "6", "-x", str(document)]
@@ -30,13 +59,20 @@ def convert(document: Path) -> str:
 
 
 def preprocess(abc: str) -> tuple[str, dict[str, str]]:
-    """Interleaved text, and rest-reduced text by key; raises AssertionError for unequal bar counts."""
-    lines = clean(abc)
-    equal_bars = check_alignment_unrotated(lines)[1]
-    assert equal_bars, "unequal numbers of bars"
-    lines = [shorten_annotations(line) for line in lines]
-    interleaved = "".join(rotate_abc(list(lines)))
-    return interleaved, {key: reduced(lines, key) for key in Key2index}
+    """Interleaved text, and rest-reduced text by key. Raises `Failed` where the official steps do."""
+    try:
+        lines = clean(abc)
+        equal_bars = check_alignment_unrotated(lines)[1]
+        if not equal_bars:
+            raise Failed("unequal numbers of bars")
+        lines = [shorten_annotations(line) for line in lines]
+        interleaved = "".join(rotate_abc(list(lines)))
+        return interleaved, {key: reduced(lines, key) for key in Key2index}
+    except Failed:
+        raise
+    except Exception as error:
+        # abctoolkit raises bare Exception where it can go no further; everything narrower is a subclass.
+        raise Failed(f"{type(error).__name__}: {error}") from error
 
 
 def clean(abc: str) -> list[str]:

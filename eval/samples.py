@@ -1,0 +1,246 @@
+"""How sound a model's pieces are: `python -m eval.samples --checkpoint C --out DIR` samples and judges them.
+
+For every prompt the share of pieces that come to their end, become MusicXML without losing a note,
+have all voices aligned, and are taken by three readers that this project did not write. The texts
+stay in `DIR/samples.jsonl`; the verdicts on each piece in `DIR/verdicts.jsonl`, the shares in
+`DIR/report.json`. The same command goes on where it was stopped.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.progress import Progress
+
+from eval import readers
+from notagen_jax import checkpoints
+from notagen_jax.compilation import enable_compilation_cache
+from notagen_jax.errors import NotaGenError
+from notagen_jax.files import write_atomic
+from notagen_jax.labels import Prompt
+from notagen_jax.notation import check, restore_rests
+from notagen_jax.notation.musicxml import to_musicxml
+from notagen_jax.sampling import SamplingSettings
+from notagen_jax.score.batch import Done, run_isolated
+from train.clamp_dpo.samples import Drawn, Request, draw
+
+VERDICTS_FILE = "verdicts.jsonl"
+REPORT_FILE = "report.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Sample pieces from a checkpoint and tell how many open, align and come to their end."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder of the texts and verdicts."""
+    checkpoint: Annotated[str, tyro.conf.arg(aliases=["-c"])] = "mini"
+    """Anything that `notagen generate --checkpoint` takes."""
+    prompts: tuple[str, ...] = ()
+    """Prompts as "Period; Composer; Instrumentation"; empty: all that the checkpoint was trained on."""
+    number: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 16
+    """Pieces of each prompt."""
+    seed: int = 0
+    """Seed of the first piece of each prompt; the next ones take the next seeds."""
+    top_k: int = 9
+    """Keep this many of the likeliest characters."""
+    top_p: float = 0.9
+    """Of those, keep the fewest whose probabilities reach this sum."""
+    temperature: float = 1.2
+    """Flatten (above 1) or sharpen (below 1) what is left."""
+    max_patches: int | None = None
+    """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
+    batch: int = 16
+    """Pieces sampled at the same time."""
+    processes: int = dataclasses.field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    """Pieces judged at the same time."""
+
+    def __post_init__(self) -> None:
+        for name in ("number", "batch", "processes"):
+            if getattr(self, name) < 1:
+                raise NotaGenError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found of one piece; a reason is None where there is nothing to say."""
+
+    name: str
+    style: str
+    finished: bool
+    bars: int = 0
+    misaligned: int = 0
+    """Bars whose voices differ in length."""
+    aligned: bool = False
+    """Whether all voices agree in bar count, bar lines and bar lengths."""
+    not_converted: str | None = None
+    """Why it did not become MusicXML whole."""
+    abc2midi: str | None = None
+    verovio: str | None = None
+    music21: str | None = None
+
+    @property
+    def opens(self) -> bool:
+        """Whether the piece became MusicXML and all three readers take it."""
+        return not (self.not_converted or self.abc2midi or self.verovio or self.music21)
+
+    def taken_by_none(self, reason: str) -> "Verdict":
+        """The verdict on a piece that came to no reader, for one reason."""
+        return dataclasses.replace(
+            self, not_converted=reason, abc2midi=reason, verovio=reason, music21=reason
+        )
+
+
+def judge(piece: Drawn) -> Verdict:
+    """The verdict on a sampled piece. Never raises on bad music."""
+    verdict = Verdict(piece.name, piece.style, piece.finished)
+    try:
+        interleaved = restore_rests(piece.text)
+    except NotaGenError as error:
+        return verdict.taken_by_none(str(error))
+    validity = check(interleaved)
+    verdict = dataclasses.replace(
+        verdict,
+        bars=validity.bars,
+        misaligned=len(validity.misaligned),
+        aligned=validity.aligned,
+        abc2midi=readers.abc2midi_fault(interleaved),
+    )
+    try:
+        score = to_musicxml(interleaved)
+    except NotaGenError as error:
+        reason = str(error)
+        return dataclasses.replace(verdict, not_converted=reason, verovio=reason, music21=reason)
+    return dataclasses.replace(
+        verdict, verovio=readers.verovio_fault(score), music21=readers.music21_fault(score)
+    )
+
+
+def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int]:
+    """Shares (0 … 1) over a set of pieces.
+
+    `bar_alignment_error` is the share of all bars whose voices differ in length (paper section 4.3),
+    1 where there are no bars.
+    """
+    pieces, bars = len(verdicts), sum(verdict.bars for verdict in verdicts)
+
+    def share(flags: Sequence[bool]) -> float:
+        return sum(flags) / pieces
+
+    return {
+        "pieces": pieces,
+        "finished": share([verdict.finished for verdict in verdicts]),
+        "converted": share([verdict.not_converted is None for verdict in verdicts]),
+        "aligned": share([verdict.aligned for verdict in verdicts]),
+        "bar_alignment_error": sum(v.misaligned for v in verdicts) / bars if bars else 1.0,
+        **{name: share([getattr(verdict, name) is None for verdict in verdicts]) for name in readers.READERS},
+        "opens": share([verdict.opens for verdict in verdicts]),
+    }
+
+
+def parse_prompt(text: str) -> Prompt:
+    """A prompt written as `Period; Composer; Instrumentation`; raises `NotaGenError` when it is not."""
+    labels = [label.strip() for label in text.split(";")]
+    if len(labels) != 3:
+        raise NotaGenError(f'--prompts {text!r}: write it as "Period; Composer; Instrumentation"')
+    return Prompt(*labels)
+
+
+def run(options: Samples) -> dict[str, Any]:
+    """Sample what is missing, judge every piece, print the table and return the report."""
+    readers.check_installed()
+    enable_compilation_cache()
+    checkpoint = checkpoints.load(options.checkpoint)
+    prompts = [parse_prompt(text) for text in options.prompts] or list(checkpoint.labels or ())
+    if not prompts:
+        raise NotaGenError(f"{options.checkpoint} names no prompts; give some with --prompts")
+    styles = {"; ".join(dataclasses.astuple(prompt)): prompt.lines() for prompt in prompts}
+    wanted = [
+        Request(f"{place:03d}-{seed}", style, start, seed)
+        for place, (style, start) in enumerate(styles.items())
+        for seed in range(options.seed, options.seed + options.number)
+    ]
+    settings = SamplingSettings(
+        top_k=options.top_k,
+        top_p=options.top_p,
+        temperature=options.temperature,
+        max_patches=options.max_patches,
+        max_seconds=float("inf"),
+    )
+    drawn = draw(options.out, lambda: checkpoint, wanted, settings, min(options.batch, len(wanted)), say=_say)
+    verdicts = judge_all(drawn, options.processes)
+    lines = [json.dumps({**dataclasses.asdict(v), "opens": v.opens}) + "\n" for v in verdicts]
+    write_atomic(options.out / VERDICTS_FILE, "".join(lines))
+    report = {
+        "checkpoint": options.checkpoint,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "temperature": options.temperature,
+        "overall": summarise(verdicts),
+        "prompts": {style: summarise([v for v in verdicts if v.style == style]) for style in styles},
+    }
+    write_atomic(options.out / REPORT_FILE, json.dumps(report, indent=1) + "\n")
+    show(report)
+    return report
+
+
+def judge_all(drawn: Sequence[Drawn], processes: int) -> list[Verdict]:
+    """Verdicts in the order of the pieces; one that a judge crashes on or never ends with is not taken."""
+    verdicts = []
+    with Progress(transient=True) as bar:
+        task = bar.add_task("judging", total=len(drawn))
+        for outcome in run_isolated(judge, drawn, processes, memory=None):
+            if isinstance(outcome, Done):
+                verdicts.append(outcome.value)
+            else:
+                piece = outcome.item
+                verdict = Verdict(piece.name, piece.style, piece.finished)
+                verdicts.append(verdict.taken_by_none(outcome.refusal.reason))
+            bar.advance(task)
+    return verdicts
+
+
+COLUMNS = {
+    "finished": "finished",
+    "converted": "MusicXML",
+    "aligned": "aligned",
+    "bar_alignment_error": "BAE",
+    "abc2midi": "abc2midi",
+    "verovio": "verovio",
+    "music21": "music21",
+    "opens": "all three",
+}
+"""Measures that are printed, and what stands above them."""
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print the shares as a table, in percent (BAE: bar alignment error)."""
+    rows = {**report["prompts"], "overall": report["overall"]}
+    width = max(map(len, rows))
+    print(f"{report['checkpoint']}, temperature {report['temperature']:g}; percent of the pieces")
+    print("  ".join([" " * width, "pieces", *COLUMNS.values()]))
+    for name, row in rows.items():
+        shares = [f"{100 * row[column]:{len(head)}.0f}" for column, head in COLUMNS.items()]
+        print("  ".join([f"{name:{width}}", f"{row['pieces']:6d}", *shares]))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Entry point: exit 1 with one message on a mendable error."""
+    try:
+        run(tyro.cli(Samples, description=__doc__))
+    except NotaGenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
