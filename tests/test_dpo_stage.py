@@ -1,6 +1,8 @@
 """The DPO stage: the same sums on any devices, adapters, and its command."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.lora import LoraConfig
 from notagen_jax.model import init_params
 from tests.tiny_composer import CONFIG, PROMPTS, text
+from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
 from train.config import OptimizerConfig
 from train.dpo.__main__ import run as command
 from train.dpo.config import DPOConfig, DPORun
@@ -125,3 +128,11 @@ def test_settings_that_cannot_work_are_refused():
     ):
         with pytest.raises(NotaGenError, match=message):
             configuration(**changes)
+
+
+def test_every_setting_is_read_by_some_code():
+    sources = [path.read_text() for path in (ROOT / "train").rglob("*.py")]
+    for kind in (ClampDPOConfig, SamplingConfig, DPOConfig, DPORun):
+        for field in dataclasses.fields(kind):
+            reads = rf"(config|self|sampling|dpo)\.{field.name}\b|\"{field.name}\""
+            assert any(re.search(reads, source) for source in sources), f"{kind.__name__}.{field.name}"
