@@ -2,10 +2,11 @@
 
 Per character, as the paper prints it (e to the mean negative log-likelihood of a character, section
 4.3), and per patch. A piece longer than the model's window is read window by window, as it would be
-composed (fact sheet, section 5), and every character is counted once.
+composed (`eval.stream_windows`), and every character is counted once.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -19,18 +20,23 @@ import numpy as np
 import tyro
 from rich.progress import Progress
 
+from eval.stream_windows import stream_windows
 from notagen_jax import checkpoints
+from notagen_jax.char_chunks import char_nll_sum
 from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
-from notagen_jax.losses import char_log_probs
+from notagen_jax.losses import target_mask
+from notagen_jax.model import PatchDecoder
 from notagen_jax.patches import Piece, encode_piece
 from train.corpus import Corpus, open_corpus
 
 BUCKET = 256
 """Lengths are padded to multiples of this, so that few programs are compiled."""
+CHUNKS = 16
+"""Parts of a window that the character decoder takes one by one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +67,6 @@ class Perplexity:
             )
 
 
-class Window(NamedTuple):
-    """A part of a piece that the model reads at once."""
-
-    patches: np.ndarray
-    """uint8 (n, 16)."""
-    first: int
-    """The first patch that counts; those before it are only read."""
-
-
 class Scored(NamedTuple):
     """A piece's likelihood."""
 
@@ -82,41 +79,21 @@ class Scored(NamedTuple):
     patches: int
 
 
-def windows(piece: Piece, length: int) -> Iterator[Window]:
-    """The windows of at most `length` patches in which a whole piece is read.
-
-    Each window begins with the metadata. Where one is full the next keeps the last half of its lines
-    of the tune body and goes on behind them, so every patch but the first counts in just one window.
-    Raises `NotaGenError` when the metadata leave no room for two patches of the body.
-    """
-    head, body, starts = len(piece.metadata), piece.body, piece.line_starts
-    room = length - head
-    if room < 2:
-        raise NotaGenError(f"{head} patches of metadata leave no room in a window of {length}")
-    start, end = 0, min(room, len(body))
-    yield Window(np.concatenate([piece.metadata, body[:end]]), 1)
-    while end < len(body):
-        lines = starts[(starts > start) & (starts < end)]
-        # A line that fills the window by itself is cut in the middle.
-        start = int(lines[len(lines) // 2]) if len(lines) else end - room // 2
-        read, end = end - start, min(start + room, len(body))
-        yield Window(np.concatenate([piece.metadata, body[start:end]]), head + read)
-
-
-def sums(
+@functools.partial(jax.jit, static_argnums=0)
+def counted_nll(
     config: ModelConfig, params: Any, patches: jax.Array, first: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Negative log-likelihood (nats) and number of the characters that count, float32 and int32 (B,).
+    """Negative log-likelihood (nats) and number of the characters that count, float32 and int32.
 
-    patches uint8 (B, P, 16), zero after the end of a window; first int32 (B,): see `Window`.
+    patches uint8 (B, P, 16), zero after the end of a window; first int32 (B,): see `Window`. The
+    character decoder runs only over the patches that count, as far as they are filled.
     """
-    log_probs, targets = char_log_probs(config, params, patches)
+    chunked = config.replace(char_chunk=-(-patches.shape[1] // CHUNKS))
+    vectors = jnp.asarray(PatchDecoder(chunked).apply({"params": params["patch_decoder"]}, patches))
     counted = jnp.arange(1, patches.shape[1]) >= first[:, None]
-    targets &= counted[..., None]
-    return -jnp.where(targets, log_probs, 0.0).sum((1, 2)), targets.sum((1, 2))
-
-
-_sums = jax.jit(sums, static_argnums=0)
+    targets = target_mask(patches) & counted[..., None]
+    decoder = {"params": params["char_decoder"]}
+    return char_nll_sum(chunked, decoder, vectors[:, :-1], patches[:, 1:], targets), targets.sum()
 
 
 def score(
@@ -126,7 +103,7 @@ def score(
     params = jax.device_put(params)
     for name, labels, piece in pieces:
         try:
-            parts = list(windows(piece, config.patch_length))
+            parts = stream_windows(piece, config.patch_length)
         except NotaGenError as error:
             raise NotaGenError(f"{name}: {error}") from error
         nll, characters = 0.0, 0
@@ -139,9 +116,9 @@ def score(
             for row, part in zip(rows, group, strict=True):
                 row[: len(part.patches)] = part.patches
             first = np.array([part.first for part in group], np.int32)
-            total, count = jax.device_get(_sums(config, params, rows, first))
-            nll += float(total.sum(dtype=np.float64))
-            characters += int(count.sum())
+            total, count = jax.device_get(counted_nll(config, params, rows, first))
+            nll += float(total)
+            characters += int(count)
         yield Scored(name, labels, nll, characters, piece.length - 1)
 
 

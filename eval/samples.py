@@ -89,6 +89,12 @@ class Verdict:
         """Whether the piece became MusicXML and all three readers take it."""
         return not (self.not_converted or self.abc2midi or self.verovio or self.music21)
 
+    def taken_by_none(self, reason: str) -> "Verdict":
+        """The verdict on a piece that came to no reader, for one reason."""
+        return dataclasses.replace(
+            self, not_converted=reason, abc2midi=reason, verovio=reason, music21=reason
+        )
+
 
 def judge(piece: Drawn) -> Verdict:
     """The verdict on a sampled piece. Never raises on bad music."""
@@ -96,7 +102,7 @@ def judge(piece: Drawn) -> Verdict:
     try:
         interleaved = restore_rests(piece.text)
     except NotaGenError as error:
-        return dataclasses.replace(verdict, **dict.fromkeys(("not_converted", *readers.READERS), str(error)))
+        return verdict.taken_by_none(str(error))
     validity = check(interleaved)
     verdict = dataclasses.replace(
         verdict,
@@ -192,9 +198,9 @@ def judge_all(drawn: Sequence[Drawn], processes: int) -> list[Verdict]:
             if isinstance(outcome, Done):
                 verdicts.append(outcome.value)
             else:
-                lost = dict.fromkeys(("not_converted", *readers.READERS), outcome.refusal.reason)
                 piece = outcome.item
-                verdicts.append(Verdict(piece.name, piece.style, piece.finished, **lost))
+                verdict = Verdict(piece.name, piece.style, piece.finished)
+                verdicts.append(verdict.taken_by_none(outcome.refusal.reason))
             bar.advance(task)
     return verdicts
 

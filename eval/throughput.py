@@ -1,10 +1,10 @@
-"""Speed beside PyTorch: `python -m eval.throughput sample`, `python -m eval.throughput features`."""
+"""Speed beside PyTorch: `python -m eval.throughput sample`, `… train` and `… features`."""
 
 import sys
 
 import tyro
 
-from eval import feature_throughput, sample_throughput
+from eval import feature_throughput, sample_throughput, train_throughput
 from notagen_jax.errors import NotaGenError
 
 
@@ -13,6 +13,7 @@ def main() -> None:
     options = tyro.extras.subcommand_cli_from_dict(
         {
             "sample": sample_throughput.SampleThroughput,
+            "train": train_throughput.TrainThroughput,
             "features": feature_throughput.FeatureThroughput,
         },
         prog="python -m eval.throughput",
@@ -21,6 +22,8 @@ def main() -> None:
     try:
         if isinstance(options, feature_throughput.FeatureThroughput):
             feature_throughput.run(options)
+        elif isinstance(options, train_throughput.TrainThroughput):
+            train_throughput.run(options)
         else:
             sample_throughput.run(options)
     except NotaGenError as error:

@@ -55,8 +55,8 @@ class ModelConfig:
     remat: bool = False
     """Recompute each block's activations in the backward pass, to save memory."""
     char_chunk: int = 0
-    """Patches of each row that the character decoder takes at a time, recomputed in the backward pass,
-    to save memory; 0 takes all."""
+    """Patches of each row that the character decoder takes at a time: in the loss only as far as they are
+    filled, and in little memory; 0 takes all of them at once, pads too."""
     unroll: int = 1
     """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from notagen_jax.char_chunks import char_nll_sum
 from notagen_jax.config import ModelConfig
-from notagen_jax.model import NotaGen
+from notagen_jax.model import NotaGen, PatchDecoder
 from notagen_jax.patches import PAD
 
 
@@ -64,10 +65,35 @@ def nll_sum(
     """Sum of negative log-likelihoods (nats) and number of target characters, both float32 scalars.
 
     Sums, not means: adding them over devices or accumulated batches and dividing once gives the
-    mean of the large batch exactly.
+    mean of the large batch exactly. With `config.char_chunk` the gradient is the adapters' alone where
+    there are any.
     """
-    log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key, adapters)
-    return -log_probs.sum(), mask.sum().astype(jnp.float32)
+    if not config.char_chunk:
+        log_probs, mask = char_log_probs(config, params, patches, segments, dropout_key, adapters)
+        return -log_probs.sum(), mask.sum().astype(jnp.float32)
+
+    def variables(decoder: str) -> dict[str, Any]:
+        own = {"params": params[decoder]}
+        return own if adapters is None else {**own, "adapters": adapters[decoder]}
+
+    patch_key, char_key = (None, None) if dropout_key is None else jax.random.split(dropout_key)
+    vectors = PatchDecoder(config).apply(
+        variables("patch_decoder"),
+        patches,
+        segments,
+        dropout_key is None,
+        rngs=None if patch_key is None else {"dropout": patch_key},
+    )
+    mask = target_mask(patches, segments)
+    total = char_nll_sum(
+        config,
+        variables("char_decoder"),
+        jnp.asarray(vectors)[:, :-1],
+        patches[:, 1:],
+        mask,
+        char_key,
+    )
+    return total, mask.sum().astype(jnp.float32)
 
 
 def nll(

@@ -8,13 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from eval.perplexity import Perplexity, Scored, figures, run, score, windows
+from eval.perplexity import Perplexity, Scored, figures, run, score
+from eval.stream_windows import stream_windows
 from notagen_jax.checkpoints import save
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.losses import char_log_probs, nll_sum
 from notagen_jax.model import init_params
-from notagen_jax.patches import encode_piece
+from notagen_jax.patches import decode, encode_piece
+from notagen_jax.sampling.windows import next_window
 
 DATA = Path(__file__).parent / "data"
 PIECE = encode_piece((DATA / "reduced_reichardt_wenn_ich_ihn.abc").read_text())
@@ -26,25 +28,34 @@ def params():
     return init_params(CONFIG, jax.random.key(0))
 
 
-@pytest.mark.parametrize("length", [40, 64, 100, 10_000])
-def test_every_patch_counts_once_and_follows_what_it_follows_in_the_piece(length):
-    counted = []
-    head = len(PIECE.metadata)
-    for number, window in enumerate(windows(PIECE, length)):
+@pytest.mark.parametrize("length", [40, 48, 64, 107, 108, 10_000])
+def test_every_patch_counts_once_and_sees_what_sampling_would_keep(length):
+    windows = stream_windows(PIECE, length)
+    assert (len(windows) == 1) == (length >= PIECE.length)
+    counted = np.concatenate([window.patches[window.first :] for window in windows])
+    np.testing.assert_array_equal(counted, PIECE.patches[1:])
+    config = CONFIG.replace(patch_length=length)
+    kept, written = None, len(windows[0].patches)
+    for window in windows[1:]:
+        # The text that a sampler would have written by now, and the window that it would open on it.
+        known, kept = next_window(config, decode(PIECE.patches[:written]), kept)
+        assert decode(window.patches[: window.first]) == decode(known.patches) + known.tail.tobytes().decode()
         assert len(window.patches) <= length
-        np.testing.assert_array_equal(window.patches[:head], PIECE.metadata)
-        if number:
-            # Half of the lines that were read stay, and the window goes on behind the one before.
-            assert head < window.first < len(window.patches)
-            start = next(s for s in PIECE.line_starts if (PIECE.body[s] == window.patches[head]).all())
-            assert start in PIECE.line_starts
-        counted.append(window.patches[window.first :])
-    np.testing.assert_array_equal(np.concatenate(counted), PIECE.patches[1:])
+        written += len(window.patches) - window.first
+
+
+def test_a_line_that_fills_a_window_is_cut_and_counts():
+    text = (DATA / "reduced_schroter_geburtstag.abc").read_text()
+    piece = encode_piece(text[: text.index("[V:1]")] + "[V:1]" + "A2 B2 c2 d2|" * 60 + "\n[V:1]A|\n")
+    windows = stream_windows(piece, 40)
+    counted = np.concatenate([window.patches[window.first :] for window in windows])
+    np.testing.assert_array_equal(counted, piece.patches[1:])
+    assert all(len(piece.metadata) < window.first for window in windows[1:])
 
 
 def test_metadata_that_fill_the_window_are_refused():
     with pytest.raises(NotaGenError, match="leave no room in a window"):
-        list(windows(PIECE, len(PIECE.metadata) + 1))
+        stream_windows(PIECE, len(PIECE.metadata) + 1)
 
 
 def test_a_piece_inside_the_window_has_the_loss_of_training(params):
@@ -60,7 +71,7 @@ def test_windows_are_scored_as_if_each_stood_alone(params):
     cut = {**params, "patch_decoder": {**params["patch_decoder"], "wpe": params["patch_decoder"]["wpe"][:64]}}
     (scored,) = score(small, cut, [("a", (), PIECE)], batch=3)
     total = 0.0
-    for window in windows(PIECE, 64):
+    for window in stream_windows(PIECE, 64):
         padded = np.zeros((1, 64, 16), np.uint8)
         padded[0, : len(window.patches)] = window.patches
         log_probs, _ = jax.jit(char_log_probs, static_argnums=0)(small, cut, padded)
