@@ -4,9 +4,11 @@ import json
 import os
 import pkgutil
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -25,12 +27,13 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import strip_stream_headers
 from tests.tiny_composer import CONFIG, PROMPTS, NoteJudge, text, train
 from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
-from train.clamp_dpo.driver import Driver
+from train.clamp_dpo.driver import Driver, Stopped
 from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, piece_seed, read_samples
 from train.clamp_dpo.selection import read_candidates
 from train.config import OptimizerConfig
 from train.dpo.__main__ import run as train_by_itself
 from train.dpo.config import DPOConfig, DPORun
+from train.dpo.pairs import PairLoader
 from train.dpo.preferences import read_preferences
 
 LIKED = ("CDEC", "CEDC")
@@ -240,6 +243,26 @@ def test_killed_in_every_stage_a_run_ends_with_the_same_files(whole, world, tmp_
     for stage, place, call in STAGES:
         drive_until(config, place, call)
         assert not (config.run / "iteration-1" / "policy").exists(), stage
+    drive(config)
+    assert contents(config.run) == contents(whole[0])
+
+
+def test_asked_to_stop_in_training_it_saves_and_goes_on(whole, world, tmp_path):
+    config = configuration(
+        tmp_path / "run", world, dpo=replace(configuration(tmp_path, world).dpo, log_every=1)
+    )
+    batch, calls = PairLoader.batch, iter(range(1, 1000))
+
+    def stopping(self, *arguments):
+        if next(calls) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairLoader, "batch", stopping)
+        with pytest.raises(Stopped, match="iteration 1"):
+            drive(config)
+    assert not (config.run / "iteration-1" / "policy").exists()
     drive(config)
     assert contents(config.run) == contents(whole[0])
 

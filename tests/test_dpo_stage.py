@@ -1,6 +1,8 @@
 """The DPO stage: the same sums on any devices, adapters, and its command."""
 
+import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.lora import LoraConfig
 from notagen_jax.model import init_params
 from tests.tiny_composer import CONFIG, PROMPTS, text
+from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
 from train.config import OptimizerConfig
 from train.dpo.__main__ import run as command
 from train.dpo.config import DPOConfig, DPORun
@@ -104,7 +107,7 @@ def test_adapters_start_where_the_reference_stands_and_are_merged(tmp_path):
     assert moved == {"kernel"}
     # The run folder says that it holds adapters, and of which model.
     assert json.loads((tmp_path / "adapter.json").read_text())["lora"]["rank"] == 2
-    with pytest.raises(NotaGenError, match=r"another lora\.rank"):
+    with pytest.raises(NotaGenError, match="this run trains"):
         train_on_preferences(configuration(), tmp_path, 0, start(), preferences(), lambda _: None)
     other = configuration(lora=LoraConfig(rank=4, base_dtype="float32"))
     with pytest.raises(NotaGenError, match="other lora settings"):
@@ -125,3 +128,11 @@ def test_settings_that_cannot_work_are_refused():
     ):
         with pytest.raises(NotaGenError, match=message):
             configuration(**changes)
+
+
+def test_every_setting_is_read_by_some_code():
+    sources = [path.read_text() for path in (ROOT / "train").rglob("*.py")]
+    for kind in (ClampDPOConfig, SamplingConfig, DPOConfig, DPORun):
+        for field in dataclasses.fields(kind):
+            reads = rf"(config|self|sampling|dpo)\.{field.name}\b|\"{field.name}\""
+            assert any(re.search(reads, source) for source in sources), f"{kind.__name__}.{field.name}"
