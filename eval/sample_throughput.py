@@ -51,6 +51,8 @@ class SampleThroughput:
     """How often both sides are timed in turn; the figures are of all rounds together."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of our side."""
+    torch: bool = True
+    """Time the official way in PyTorch too, and print the ratios."""
     torch_device: str | None = None
     """Device of the official side: by default a GPU where PyTorch sees one."""
     quick: bool = False
@@ -75,7 +77,8 @@ class Timing:
 def run(options: SampleThroughput) -> dict[str, Any]:
     """Time both sides, print a table and return its figures.
 
-    Raises `NotaGenError` on batch sizes or lengths that cannot be timed.
+    Raises `NotaGenError` on batch sizes or lengths that cannot be timed, or when PyTorch is asked for
+    and missing.
     """
     if options.quick:
         options = dataclasses.replace(options, patches=32, official_patches=4, rounds=1)
@@ -92,11 +95,14 @@ def run(options: SampleThroughput) -> dict[str, Any]:
         for batch in options.batches
     }
     starts = {batch: first_patches(sampler, batch) for batch, sampler in samplers.items()}
-    official = official_sampler(options, config, params, prompt)
-    official(0)
-    measured: dict[str, list[Timing]] = {"official": [], **{str(batch): [] for batch in options.batches}}
+    official = official_sampler(options, config, params, prompt) if options.torch else None
+    measured: dict[str, list[Timing]] = {str(batch): [] for batch in options.batches}
+    theirs: list[Timing] = []
+    if official is not None:
+        official(0)
     for turn in range(options.rounds):
-        measured["official"].append(official(turn))
+        if official is not None:
+            theirs.append(official(turn))
         for batch, sampler in samplers.items():
             measured[str(batch)].append(time_sampler(sampler, batch, options.patches, turn))
     figures = {
@@ -104,18 +110,15 @@ def run(options: SampleThroughput) -> dict[str, Any]:
         "patches": options.patches,
         "dtype": options.dtype,
         "device": jax.devices()[0].device_kind,
-        "official": summary(measured["official"]),
+        "official": summary(theirs) if theirs else None,
         "batches": {
-            str(batch): {
-                **summary(measured[str(batch)]),
-                "start_seconds": starts[batch],
-                "ratio": pooled(measured[str(batch)]) / pooled(measured["official"]),
-                "ratio_by_round": [
-                    ours.rate / theirs.rate
-                    for ours, theirs in zip(measured[str(batch)], measured["official"], strict=True)
-                ],
+            batch: {
+                **summary(timings),
+                "start_seconds": starts[int(batch)],
+                "ratio": pooled(timings) / pooled(theirs) if theirs else None,
+                "ratio_by_round": [a.rate / b.rate for a, b in zip(timings, theirs, strict=False)],
             }
-            for batch in options.batches
+            for batch, timings in measured.items()
         },
     }
     show(figures)
@@ -177,10 +180,15 @@ def official_sampler(
     A patch costs the more the longer the piece is, so each timed patch stands for an equal share of
     the piece. What stands before it is text of about the right density; the time does not depend on it.
     """
-    import torch
+    try:
+        import torch
 
-    from eval.torch_reference import TorchNotaGen
-
+        from eval.torch_reference import TorchNotaGen
+    except ImportError as error:
+        raise NotaGenError(
+            f"the official way needs PyTorch and transformers ({error}): pip install torch transformers, or "
+            "leave it out with --no-torch"
+        ) from error
     device = options.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = TorchNotaGen(config, attention="sdpa")
     read = unstack_params(config, params)
@@ -225,16 +233,17 @@ def show(figures: dict[str, Any]) -> None:
     table = Table(title=title)
     for column in ("sampler", "batch", "characters/s", "ratio", "ratio by round", "first patches (s)"):
         table.add_column(column, justify="left" if column == "sampler" else "right")
-    official = figures["official"]["characters_per_second"]
-    table.add_row("PyTorch, official way", "1", f"{official:.1f}", "1.0", "", "")
+    if figures["official"] is not None:
+        official = figures["official"]["characters_per_second"]
+        table.add_row("PyTorch, official way", "1", f"{official:.1f}", "1.0", "", "")
     for batch, row in figures["batches"].items():
-        spread = f"{min(row['ratio_by_round']):.1f} … {max(row['ratio_by_round']):.1f}"
+        ratios = row["ratio_by_round"]
         table.add_row(
             "notagen-jax",
             batch,
             f"{row['characters_per_second']:.1f}",
-            f"{row['ratio']:.1f}",
-            spread,
+            f"{row['ratio']:.1f}" if ratios else "",
+            f"{min(ratios):.1f} … {max(ratios):.1f}" if ratios else "",
             f"{row['start_seconds']:.1f}",
         )
     Console().print(table)

@@ -29,7 +29,7 @@ from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE, PRESETS, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
-from notagen_jax.flops import Peak, device_peak, train_flops
+from notagen_jax.flops import Peak, device_peak, measured_peak, train_flops
 from notagen_jax.losses import nll_sum, target_mask
 from notagen_jax.model import init_params
 
@@ -56,10 +56,10 @@ class TrainThroughput:
     """Train with the official rate of 0.1, on all sides, or without dropout."""
     remat: bool = False
     """Recompute our activations in the backward pass."""
-    unroll: int = 1
-    """Blocks that one step of our scan over layers holds."""
+    unroll: int | None = None
+    """Blocks that one step of our scan over layers holds; None all on a CPU, else 1."""
     char_chunk: int | None = None
-    """Patches of a row that our character decoder takes at a time; None a sixteenth of them, 0 all."""
+    """Patches of a row that our character decoder takes at a time; 0 all, None a sixteenth, at least 32."""
     torch: tuple[Literal["official", "tuned"], ...] = ("official", "tuned")
     """Forms of the PyTorch twin; give none to leave it out."""
     torch_device: str | None = None
@@ -88,7 +88,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """One round."""
+    """One side's round."""
 
     seconds: float
     processor_seconds: float
@@ -116,9 +116,8 @@ def run(options: TrainThroughput) -> dict[str, Any]:
     }
     # PyTorch gives its memory back, JAX keeps it: ours comes last.
     makers[OURS] = lambda: our_side(config, params, made[0])
-    in_turns = jax.default_backend() == "cpu"
-    losses, timings, peaks = time_sides(makers, made, steps, options.rounds, in_turns)
-    figures = summarise(options, config, made, steps, losses, timings, peaks)
+    measured = time_sides(makers, made, steps, options.rounds, config.dtype)
+    figures = summarise(options, config, made, steps, measured)
     show(figures)
     if options.json is not None:
         write_atomic(options.json, json.dumps(figures, indent=1) + "\n")
@@ -133,14 +132,15 @@ def model_config(options: TrainThroughput) -> ModelConfig:
             f"--length {options.length}: the window of {options.model} is {preset.patch_length}"
         )
     rate = 0.1 if options.dropout else 0.0
-    chunk = options.char_chunk if options.char_chunk is not None else max(options.length // 16, 1)
+    chunk = max(options.length // 16, 32) if options.char_chunk is None else options.char_chunk
+    deep = preset.patch_layers if jax.default_backend() == "cpu" else 1
     return preset.replace(
         dropout=rate,
         attention_dropout=rate if options.attention == "xla" else 0.0,
         dtype=options.dtype,
         attention=options.attention,
         remat=options.remat,
-        unroll=options.unroll,
+        unroll=deep if options.unroll is None else options.unroll,
         char_chunk=chunk,
     )
 
@@ -211,31 +211,44 @@ def torch_side(options: TrainThroughput, config: ModelConfig, params: Any, form:
     return Side(updates, lambda: None if device == "cpu" else torch.cuda.max_memory_allocated())
 
 
+@dataclasses.dataclass
+class Measured:
+    """What was found of all sides, by name."""
+
+    losses: dict[str, list[float]]
+    timings: dict[str, list[Timing]]
+    peak_bytes: dict[str, int | None]
+    peak_flops: Peak
+    """Of the device; where it is measured, the highest of all rounds, because other work lowers it."""
+
+
 def time_sides(
     makers: dict[str, Callable[[], Side]],
     made: Sequence[HostBatch],
     steps: Sequence[HostBatch],
     rounds: int,
-    in_turns: bool,
-) -> tuple[dict[str, list[float]], dict[str, list[Timing]], dict[str, int | None]]:
-    """Losses, timings and peaks by side. In turns all sides stay in memory, else one at a time."""
-    losses: dict[str, list[float]] = {}
-    timings: dict[str, list[Timing]] = {name: [] for name in makers}
-    peaks: dict[str, int | None] = {}
-    groups = [list(makers)] if in_turns else [[name] for name in makers]
+    dtype: str,
+) -> Measured:
+    """Time all sides: on a CPU in turns, with all of them in memory, else one after the other."""
+    device = jax.devices()[0]
+    found = Measured({}, {name: [] for name in makers}, {}, device_peak(device, dtype))
+    groups = [list(makers)] if device.platform == "cpu" else [[name] for name in makers]
     for names in groups:
         sides = {name: makers[name]() for name in names}
         for name, side in sides.items():
-            losses[name] = side.updates(made[:1])
+            found.losses[name] = side.updates(made[:1])
         for _ in range(rounds):
             for name, side in sides.items():
                 began, processor = time.perf_counter(), time.process_time()
-                losses[name] += side.updates(steps)
-                timings[name].append(Timing(time.perf_counter() - began, time.process_time() - processor))
-        peaks.update({name: side.peak_bytes() for name, side in sides.items()})
+                found.losses[name] += side.updates(steps)
+                seconds = time.perf_counter() - began
+                found.timings[name].append(Timing(seconds, time.process_time() - processor))
+            if found.peak_flops.source == "measured":
+                found.peak_flops = max(found.peak_flops, measured_peak(device, dtype))
+        found.peak_bytes.update({name: side.peak_bytes() for name, side in sides.items()})
         del sides, side
         release()
-    return losses, timings, peaks
+    return found
 
 
 def release() -> None:
@@ -254,17 +267,15 @@ def summarise(
     config: ModelConfig,
     made: Sequence[HostBatch],
     steps: Sequence[HostBatch],
-    losses: dict[str, list[float]],
-    timings: dict[str, list[Timing]],
-    peaks: dict[str, int | None],
+    measured: Measured,
 ) -> dict[str, Any]:
     """All figures, JSON-ready; rates are of the fastest round of each side."""
+    timings, losses, peak = measured.timings, measured.losses, measured.peak_flops
     patches = sum(int(np.count_nonzero(batch["segments"])) for batch in steps)
     characters = sum(int(target_mask(**jax.tree.map(jnp.asarray, batch)).sum()) for batch in steps)
     fill = characters / max(patches, 1)
     needed = train_flops(config, options.length, fill)
     whole = train_flops(config, options.length)
-    peak: Peak = device_peak(jax.devices()[0], config.dtype)
     sides = {}
     for name, rounds in timings.items():
         fastest = min(timing.seconds for timing in rounds)
@@ -276,7 +287,7 @@ def summarise(
             "processor_seconds_per_update": min(t.processor_seconds for t in rounds) / len(steps),
             "mfu": patches / fastest * sum(needed.values()) / peak.flops,
             "mfu_all_positions": patches / fastest * sum(whole.values()) / peak.flops,
-            "peak_bytes": peaks[name],
+            "peak_bytes": measured.peak_bytes[name],
             "losses": [losses[name][0], losses[name][-1]],
             "ratio": fastest / min(timing.seconds for timing in timings[OURS]),
             "ratio_by_round": [
@@ -293,6 +304,7 @@ def summarise(
     return {
         **settings,
         "char_chunk": config.char_chunk,
+        "unroll": config.unroll,
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
         "peak_flops": peak.flops,
