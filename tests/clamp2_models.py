@@ -71,6 +71,8 @@ def _shaken(model: Any) -> Any:
     import torch
 
     with torch.no_grad():
+        # Enough that different pieces have different features: the contrastive loss compares them, and
+        # where they are alike its gradient is a difference of equal numbers.
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
+            parameter.add_(torch.randn_like(parameter) * 0.1)
     return model.eval()

@@ -179,7 +179,7 @@ def test_each_kind_of_model_is_refused_as_the_other(files):
         checkpoints.load(files["clamp2"])
     with pytest.raises(NotaGenError, match="no CLaMP 2 or M3 tensors"):
         clamp2.load(checkpoints.locate("mini", "mini"))
-    with pytest.raises(NotaGenError, match="training run, or judge"):
+    with pytest.raises(NotaGenError, match="or judge"):
         clamp2.load("nowhere")
 
 

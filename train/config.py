@@ -172,5 +172,3 @@ class RunConfig(LoopConfig):
             raise NotaGenError(
                 f"data.rows ({self.data.rows}) must be a multiple of accumulate ({self.accumulate})"
             )
-        if self.lora.rank and not self.init:
-            raise NotaGenError("lora.rank: adapters need a model to adapt; give its checkpoint as --init")

@@ -113,7 +113,10 @@ class Devices:
         def start(params: Params) -> TrainState:
             return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-        shapes = jax.eval_shape(start, params)
+        return self.like(jax.eval_shape(start, params))
+
+    def like(self, shapes: Any) -> Any:
+        """Shapes and types with the places that `place` would give their arrays."""
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,

@@ -2,16 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from notagen_jax import checkpoints, lora, losses
-from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapted, read_adapted, weights_digest
 from notagen_jax.checkpoints.checkpoint import LABELS_FILE, labels_json
-from notagen_jax.checkpoints.training import trains_adapters
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
@@ -20,6 +16,7 @@ from notagen_jax.labels import Prompt
 from notagen_jax.lora import LoraConfig
 from notagen_jax.model import init_params
 from train import loop
+from train.adapting import adapters_and_base, check_kind
 from train.checkpointing import model_of_run
 from train.config import RunConfig
 from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
@@ -61,34 +58,6 @@ def starting_point(config: RunConfig) -> tuple[ModelConfig, Params]:
     return config.model.replace(**start.config.sizes), start.params
 
 
-def adapters_and_base(config: RunConfig) -> tuple[ModelConfig, Params, Params]:
-    """Model, first adapters and the frozen model under them, in the type that training holds it in.
-
-    Writes `adapter.json` to the run folder. Raises `NotaGenError` when the run there trains something
-    else, or adapts another model.
-    """
-    base = checkpoints.load(config.init)
-    model = config.model.replace(**base.config.sizes)
-    path = config.init if checkpoints.names_packaged(config.init) else str(Path(config.init).absolute())
-    adapted = Adapted(config.lora, base.config, path, weights_digest(base.params))
-    description = config.run / ADAPTER_FILE
-    if model_of_run(config.run) is not None:
-        if not description.is_file():
-            raise NotaGenError(f"{config.run}: this run trains the model itself; choose another --run folder")
-        before = read_adapted(description)
-        if (before.lora, before.digest) != (adapted.lora, adapted.digest):
-            raise NotaGenError(
-                f"{config.run}: this run was started with other lora settings or another --init; set them as "
-                "they were, or choose another --run folder"
-            )
-    if jax.process_index() == 0:
-        write_atomic(description, adapted.to_json())
-    first = lora.init_adapters(model, config.lora, jax.random.key(config.seed))
-    dtype = jnp.dtype(config.lora.base_dtype)
-    frozen = jax.tree.map(lambda leaf: leaf.astype(dtype), base.params)
-    return model, jax.device_get(first), frozen
-
-
 def train_on_pieces(config: RunConfig) -> dict[str, float]:
     """Run a likelihood stage; returns the last held-out figures (see `train.loop.evaluate`).
 
@@ -98,15 +67,17 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     connect(config.devices)
     if not config.data.sources:
         raise NotaGenError("no data: give --data.sources the folders of built data sets")
+    adapters = config.lora if config.lora.rank else None
+    check_kind(config.run, adapters)
     frozen: Params = {}
-    if config.lora.rank:
-        model, params, frozen = adapters_and_base(config)
-    elif trains_adapters(config.run):
-        raise NotaGenError(
-            f"{config.run}: this run trains adapters; set --lora.rank as it was, or choose another --run"
-        )
-    else:
+    if adapters is None:
         model, params = starting_point(config)
+    else:
+        if not config.init:
+            raise NotaGenError("adapters need a model to adapt: give its checkpoint as --init")
+        base = checkpoints.load(config.init)
+        model = config.model.replace(**base.config.sizes)
+        params, frozen = adapters_and_base(config.run, adapters, base, config.seed)
     if config.data.length > model.patch_length:
         raise NotaGenError(
             f"data.length ({config.data.length}) is longer than the model's window "
@@ -118,7 +89,6 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     if config.data.prompts and jax.process_index() == 0:
         write_atomic(config.run / LABELS_FILE, labels_json(labels))
     names = [corpus.name for corpus in held_out]
-    adapters = config.lora if config.lora.rank else None
     per_patch = sum(train_flops(model, config.data.length).values())
     stage = loop.Stage(
         config=model,

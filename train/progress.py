@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import TextIO
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from notagen_jax.flops import device_peak
 from train import optimizer as optimizers
 from train.config import LoopConfig
 from train.devices import HostBatch
+from train.tensorboard import Scalars
 
 
 def clock(seconds: float) -> str:
@@ -87,26 +88,20 @@ class Progress:
 
     def __init__(self, config: LoopConfig, first_step: int, main: bool = True) -> None:
         """Raises `NotaGenError` when TensorBoard's writer is wanted and not installed."""
+        self._run = config.run
         self._steps = config.steps
         self._first = first_step
         self._start = time.monotonic()
         self._rate = optimizers.learning_rate(config.optimizer, config.steps)
         self._main = main
-        self._writer: Any = None
-        if not main:
-            return
-        config.run.mkdir(parents=True, exist_ok=True)
-        self._log = (config.run / "log.jsonl").open("a", encoding="utf-8")
-        if config.tensorboard:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError as error:
-                raise NotaGenError(
-                    "TensorBoard's scalars need tensorboardX: pip install 'notagen-jax[train]', or set "
-                    "--tensorboard False"
-                ) from error
-            # What a killed process wrote after the checkpoint that this one goes on from is hidden.
-            self._writer = SummaryWriter(str(config.run / "tensorboard"), purge_step=first_step + 1)
+        self._log: TextIO | None = None
+        self._scalars: Scalars | None = None
+        if main:
+            with self._writing():
+                config.run.mkdir(parents=True, exist_ok=True)
+                self._log = (config.run / "log.jsonl").open("a", encoding="utf-8")
+                if config.tensorboard:
+                    self._scalars = Scalars(config.run / "tensorboard", first_step)
 
     def training(self, step: int, values: dict[str, float], meter: Meter) -> None:
         """One line on update `step`: its metrics, throughput and ETA."""
@@ -147,26 +142,36 @@ class Progress:
 
     def _record(self, kind: str, step: int, values: dict[str, float]) -> None:
         """One JSON line (kind, step, seconds since this process began, values) and TensorBoard's scalars."""
-        if not self._main:
-            return
-        seconds = round(time.monotonic() - self._start, 3)
-        self._log.write(json.dumps({"kind": kind, "step": step, "seconds": seconds, **values}) + "\n")
-        self._log.flush()
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
-            self._writer.flush()
+        with self._writing():
+            if self._log is not None:
+                seconds = round(time.monotonic() - self._start, 3)
+                self._log.write(json.dumps({"kind": kind, "step": step, "seconds": seconds, **values}) + "\n")
+                self._log.flush()
+            if self._scalars is not None:
+                self._scalars.write(step, {f"{kind}/{name}": value for name, value in values.items()})
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotaGenError(
+                f"{self._run}: cannot write the log ({error.strerror or error}); make room there or choose "
+                "another --run folder; the same command goes on from the last checkpoint"
+            ) from error
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        if self._main:
-            self._log.close()
-        if self._writer is not None:
-            self._writer.close()
+        # What could not be written before cannot be written now, and has been said.
+        with contextlib.suppress(OSError) if kind is not None else self._writing():
+            if self._log is not None:
+                self._log.close()
+            if self._scalars is not None:
+                self._scalars.close()
 
 
 _COMMON = ("loss", "weight", "grad_norm", "update_norm", "param_norm", "learning_rate")

@@ -5,6 +5,7 @@ from train.config import RunConfig
 from train.configs import (
     large_clamp_dpo,
     large_finetune,
+    large_lora,
     large_posttrain,
     large_pretrain,
     mini_clamp_dpo,
@@ -17,12 +18,13 @@ PRETRAIN: dict[str, tuple[str, RunConfig]] = {
     "mini": ("8.6M parameters, on a laptop", mini_pretrain.CONFIG),
     "large": ("516M parameters, the paper's setting", large_pretrain.CONFIG),
 }
-POSTTRAIN: dict[str, tuple[str, RunConfig]] = {
-    "large": ("on classical pieces, from a pre-trained model", large_posttrain.CONFIG),
-}
 FINETUNE: dict[str, tuple[str, RunConfig]] = {
     "mini": ("from the pre-trained mini, on a laptop", mini_finetune.CONFIG),
     "large": ("from a converted official checkpoint", large_finetune.CONFIG),
+    "large-lora": ("adapters on a converted official checkpoint, on one GPU", large_lora.CONFIG),
+}
+POSTTRAIN: dict[str, tuple[str, RunConfig]] = {
+    "large": ("from a pre-trained model, on a classical subset", large_posttrain.CONFIG),
 }
 CLAMP_DPO: dict[str, tuple[str, ClampDPOConfig]] = {
     "mini": ("the packaged model and judge, on a laptop", mini_clamp_dpo.CONFIG),

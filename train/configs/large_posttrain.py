@@ -1,11 +1,11 @@
-"""Post-training of a pre-trained large model on classical pieces, as NotaGen-X has it.
+"""Post-training on a classical subset between pre-training and fine-tuning, as NotaGen-X was made.
 
-    python -m train.posttrain large --init runs/large-pretrain --run runs/large-posttrain \\
-        --data.sources FOLDER
+    python -m train.posttrain large --init runs/large-pretrain --run runs/large-x --data.sources FOLDER
 
-Between pre-training and fine-tuning: classical pieces alone, in 15 keys, without prompts. The
-fine-tuning after it keeps each piece's own key (`--data.keys original`). For accelerators with 80 GB:
-one row × 1,024 patches on each of 8. The authors report no held-out loss of this stage.
+The official code names the stage and not its settings; these are those of pre-training at a tenth of
+its rate. For accelerators with 80 GB: 4 rows × 1,024 patches on each of 8; bfloat16 arithmetic,
+recomputed activations. Look at the held-out loss of the classical pieces: it should fall below where
+pre-training left it, and no number for it is published.
 """
 
 from notagen_jax.config import PRESETS
@@ -13,7 +13,7 @@ from train.config import DataConfig, OptimizerConfig, RunConfig
 
 CONFIG = RunConfig(
     model=PRESETS["large"].replace(dtype="bfloat16", remat=True),
-    data=DataConfig(keys="uniform", rows=8, length=1024),
+    data=DataConfig(keys="uniform", rows=32, length=1024),
     optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=1000),
     steps=100_000,
     evaluate_every=2000,

@@ -9,17 +9,15 @@ import numpy as np
 
 from notagen_jax import lora, losses
 from notagen_jax.checkpoints import Checkpoint, load_training
-from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapted, read_adapted, weights_digest
 from notagen_jax.checkpoints.checkpoint import LABELS_FILE, labels_json
 from notagen_jax.checkpoints.training import load_run_adapters
 from notagen_jax.config import ModelConfig
 from notagen_jax.dpo import BETA, LAMBDA, dpo_terms
-from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.flops import train_flops
 from notagen_jax.lora import LoraConfig
 from train import loop
-from train.checkpointing import model_of_run
+from train.adapting import adapters_and_base, check_kind
 from train.devices import HostBatch
 from train.dpo.config import DPOConfig
 from train.dpo.pairs import PairLoader, encode
@@ -72,12 +70,11 @@ def train_on_preferences(
     """
     model = config.model.replace(**start.config.sizes)
     adapters = config.lora if config.lora.rank else None
-    if (run / ADAPTER_FILE).is_file() != (adapters is not None) and model_of_run(run) is not None:
-        raise NotaGenError(f"{run}: this run was started with another lora.rank; choose another --run folder")
+    check_kind(run, adapters)
     params: Params = start.params
     frozen: Params = {}
     if adapters is not None:
-        params, frozen = _adapters_and_base(adapters, model, run, start, seed)
+        params, frozen = adapters_and_base(run, adapters, start, seed)
     pieces = encode(preferences, model.patch_length, seed)
     # Of the very parameters that the policy starts from, in their type.
     reference = start.params if adapters is None else frozen
@@ -99,27 +96,6 @@ def train_on_preferences(
     )
     loop.run(stage, config.loop(run))
     return _trained(run, config.steps, start, adapters)
-
-
-def _adapters_and_base(
-    adapters: LoraConfig, model: ModelConfig, run: Path, start: Checkpoint, seed: int
-) -> tuple[Params, Params]:
-    """First adapters, which change nothing yet, and the frozen model in the type that it is held in."""
-    digest = weights_digest(start.params)
-    description = run / ADAPTER_FILE
-    if description.is_file():
-        before = read_adapted(description)
-        if (before.lora, before.digest) != (adapters, digest):
-            raise NotaGenError(
-                f"{run}: this run was started with other lora settings or from another model; set them as "
-                "they were, or choose another --run folder"
-            )
-    elif jax.process_index() == 0:
-        described = Adapted(adapters, start.config, str(start.source.absolute()), digest)
-        write_atomic(description, described.to_json())
-    dtype = jnp.dtype(adapters.base_dtype)
-    first = lora.init_adapters(model, adapters, jax.random.key(seed))
-    return jax.device_get(first), jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), start.params)
 
 
 def _trained(run: Path, steps: int, start: Checkpoint, adapters: LoraConfig | None) -> Params | None:
