@@ -15,10 +15,11 @@ from notagen_jax import checkpoints
 from notagen_jax.config import ModelConfig
 from notagen_jax.labels import Prompt
 from notagen_jax.losses import nll
-from notagen_jax.model import init_params
 from notagen_jax.patches import encode_piece
 from tests.test_train_data import PROMPT, corpus
+from tests.tiny_composer import random_params
 from train.corpus import Corpus
+from train.dpo.pairs import pad
 
 BACH = Prompt("Baroque", "Bach, Johann Sebastian", "Choral")
 MODEL = ModelConfig(64, 1, 1, 64)
@@ -51,17 +52,13 @@ def texts(tmp_path, monkeypatch) -> Texts:
 
 def test_perplexity_is_that_of_the_held_out_pieces_of_the_prompts(texts, tmp_path):
     assert [piece.text.startswith(PROMPT) for piece in texts.held_out] == [True, True]
-    params = jax.device_get(jax.jit(init_params, static_argnums=0)(MODEL, jax.random.key(0)))
+    params = random_params(MODEL)
     checkpoints.save(tmp_path / "model", MODEL, params)
     place = tmp_path / "perplexity.json"
     found = texts.perplexity(place, tmp_path / "model", lambda _: None)
-    total = count = 0.0
-    for piece in texts.held_out:
-        patches = encode_piece(piece.text).patches
-        characters = (patches[1:] != 0).sum()
-        total += float(jax.jit(nll, static_argnums=0)(MODEL, params, patches[None])) * characters
-        count += characters
-    assert found == pytest.approx(math.exp(total / count), rel=1e-5)
+    rows = pad([encode_piece(piece.text).patches for piece in texts.held_out], MODEL.patch_length)
+    expected = float(jax.jit(nll, static_argnums=0)(MODEL, params, rows))
+    assert found == pytest.approx(math.exp(expected), rel=1e-5)
     kept = json.loads(place.read_text())
     kept["found"]["perplexity_char"] = 1.5
     place.write_text(json.dumps(kept))
