@@ -3,6 +3,7 @@
 import resource
 import shutil
 import signal
+import time
 
 import pytest
 
@@ -65,6 +66,8 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_lives(tmp_path):
         def batches(self, step, process=0, processes=1):
             for count, batch in enumerate(begun.train.batches(step, process, processes), step + 1):
                 if count == 5:
+                    while 4 not in whole_steps(tmp_path):  # it is written in the background
+                        time.sleep(0.05)
                     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
                 yield batch
 
