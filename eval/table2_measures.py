@@ -6,7 +6,10 @@ Second judge: the same by a CLaMP 2 model that took no part in choosing.
 Label accuracy: share of pieces to which linear classifiers on M3 features give their prompt's label
     (paper table 2; fact sheet section 8). Of the ground truth: the classifiers' test accuracy.
 Bar alignment error: share of all bars whose voices differ in length (paper table 2).
-Perplexity: e^NLL a character on held-out pieces, headed by their prompts (paper table 2).
+Perplexity: e^NLL a character on held-out pieces, headed by their prompts, whole by stream windows
+    (paper table 2; `eval.perplexity`).
+Closest training piece: the largest share of a piece's text that stands in one training piece
+    (`eval.similarity`), mean and largest over the pieces. Of the ground truth: of its held-out pieces.
 Finished: share of samples that came to their end within the limit of characters.
 """
 
@@ -22,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from eval.label_accuracy import FittedClassifier, label_accuracy, label_classifiers
-from notagen_jax import checkpoints, clamp2
+from eval.table2_texts import Copying, Texts
+from notagen_jax import clamp2
 from notagen_jax.clamp2 import Clamp2
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
-from notagen_jax.labels import Prompt
 from notagen_jax.notation import check
 from notagen_jax.preference import centroid, clamp2_scores
 from train.clamp_dpo.evaluation import Evaluated, read_evaluated, summarise
@@ -34,10 +37,6 @@ from train.clamp_dpo.features import features_of
 from train.clamp_dpo.ground_truth import Style, read_styles
 from train.clamp_dpo.samples import read_samples
 from train.clamp_dpo.selection import Heard, hear
-from train.corpus import has_held_out, open_corpus
-from train.dpo.pairs import encode
-from train.dpo.preferences import Preference
-from train.dpo.reference import reference_log_probs
 
 Say = Callable[[str], object]
 LABELS = ("period", "instrumentation", "composer")
@@ -63,6 +62,8 @@ class Row:
     finished: float | None = None
     aligned: float | None = None
     """Share of pieces whose voices agree in every bar."""
+    copying: Copying | None = None
+    """Closeness to training pieces; that of the ground truth is of its held-out pieces."""
     prompts: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """CLaMP 2 score of each prompt."""
     second_prompts: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -124,6 +125,7 @@ class Measures:
             labels={name: fitted.test_accuracy for name, fitted in self.classifiers.items()},
             bar_alignment_error=sum(len(verdict.misaligned) for verdict in verdicts) / max(bars, 1),
             aligned=sum(verdict.aligned for verdict in verdicts) / max(len(verdicts), 1),
+            copying=self._copying("held_out", [(piece.name, piece.text) for piece in self.texts.held_out]),
             prompts=_by_title(self.styles, scores),
             second_prompts=_by_title(self.styles, second),
         )
@@ -144,7 +146,8 @@ class Measures:
             second_error=second_error,
             labels=self._label_accuracy(k),
             bar_alignment_error=whole.bar_alignment_error,
-            perplexity=self.perplexity(k),
+            perplexity=self._perplexity(k),
+            copying=self._copying(str(k), [(s.drawn.name, s.drawn.text) for s in self.heard(k) if s.text]),
             finished=whole.finished,
             aligned=whole.aligned,
             prompts=_by_title(self.styles, scores),
@@ -164,40 +167,18 @@ class Measures:
         labels = {label: [getattr(prompt, label) for prompt, _ in pieces] for label in LABELS}
         return label_classifiers(features, labels)[0]
 
-    def perplexity(self, k: int) -> float | None:
-        """Perplexity a character of the policy K on the held-out pieces, headed by their prompts.
-
-        The held-out pieces are the validation split of the run's built data sets, the prompts of the
-        run only, in their own keys; a piece longer than the window counts with its first patches. None
-        when there are none.
-        """
-        texts = self._held_out
-        if not texts:
-            return None
-        path = self.settings["checkpoint"] if k == 0 else self.run / f"iteration-{k}" / "policy"
-        place = self.run / FOLDER / f"held_out-{k}.json"
-        checkpoint = checkpoints.load(path)
-        pieces = encode([Preference("", name, "chosen", text) for name, text in texts], 1 << 30, 0)
-        pieces = [piece._replace(patches=piece.patches[: checkpoint.config.patch_length]) for piece in pieces]
-        log_probs = reference_log_probs(place, checkpoint.config, checkpoint.params, pieces, 4, self.say)
-        characters = sum(int(np.count_nonzero(piece.patches[1:])) for piece in pieces)
-        return math.exp(-float(log_probs.astype(np.float64).sum()) / characters)
-
     @functools.cached_property
-    def _held_out(self) -> list[tuple[str, str]]:
-        """Names and texts of the held-out pieces of the run's prompts, as the policy reads them."""
-        wanted = {style.prompt for style in self.styles}
-        found = []
-        for folder in self.settings["ground_truth"]:
-            if not (Path(folder) / "dataset_info.json").is_file() or not has_held_out(folder):
-                continue
-            corpus = open_corpus(folder, "validation")
-            found += [
-                (corpus.piece_name(piece), corpus.text(piece, corpus.original_key(piece), prompt=True))
-                for piece in range(len(corpus))
-                if Prompt(*corpus.label(piece)) in wanted
-            ]
-        return found
+    def texts(self) -> Texts:
+        """The built data sets of the run."""
+        prompts = {style.prompt for style in self.styles}
+        return Texts(self.settings["ground_truth"], self.settings["split"], prompts)
+
+    def _perplexity(self, k: int) -> float | None:
+        policy = self.settings["checkpoint"] if k == 0 else self.run / f"iteration-{k}" / "policy"
+        return self.texts.perplexity(self.run / FOLDER / f"perplexity-{k}.json", policy, self.say)
+
+    def _copying(self, name: str, pieces: Sequence[tuple[str, str]]) -> Copying | None:
+        return self.texts.copying(self.run / FOLDER / f"closest-{name}.json", pieces, self.say)
 
     def _label_accuracy(self, k: int) -> dict[str, float]:
         """Accuracy of each classifier on the scored samples of the policy K."""

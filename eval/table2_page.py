@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from eval.table2_measures import LABELS, Row
+from eval.table2_texts import Copying
 from notagen_jax.errors import NotaGenError
 
 Cell = Callable[[Row], str]
@@ -85,6 +86,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Cell]:
         **{f"{label} acc. %": _label_cell(label) for label in LABELS},
         "BAE %": lambda row: _percent(row.bar_alignment_error),
         "PPL": lambda row: _figure(row.perplexity),
+        "closest training piece % (largest)": lambda row: _copying(row.copying),
         "finished %": lambda row: _percent(row.finished),
         "aligned %": lambda row: _percent(row.aligned),
     }
@@ -113,6 +115,10 @@ def _with_error(value: float | None, error: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _copying(found: Copying | None) -> str:
+    return "–" if found is None else f"{100 * found.mean:.1f} ({100 * found.largest:.1f})"
 
 
 def _hundred(value: float | None) -> float | None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from eval import table2
 from notagen_jax import checkpoints
@@ -41,24 +40,6 @@ LIKED = ("CDEC", "CEDC")
 
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def programs(tmp_path_factory):
-    """A folder of compiled programs, so that the many runs of this module compile each only once."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield settings["jax_compilation_cache_dir"]
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -305,22 +286,17 @@ def command(config: ClampDPOConfig) -> list[str]:
     return [sys.executable, "-m", "train.clamp_dpo", "mini", *named]
 
 
-def test_the_command_killed_and_run_again_and_its_table(whole, world, judges, programs, tmp_path):
+def test_the_command_killed_and_run_again_and_its_table(whole, world, judges, tmp_path):
     config = configuration(tmp_path / "run", world, clamp2=str(judges[0]))
-    environment = {
-        **os.environ, "JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"
-    }  # fmt: skip
     partial = config.run / "evaluation" / "0" / PARTIAL_FOLDER
     with subprocess.Popen(
-        command(config), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        command(config), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
     ) as started:
         while started.poll() is None and not list(partial.glob("*.json")):
             time.sleep(0.01)
         started.kill()
     assert not (config.run / "report.json").exists()
-    again = subprocess.run(
-        command(config), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    again = subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     # Samples do not depend on the judge, so those of the other run tell whether the kill changed any.
     for folder in ("evaluation/0", "iteration-1"):

@@ -3,16 +3,15 @@
 import collections
 import json
 
-import jax
 import numpy as np
 import pytest
 
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
-from notagen_jax.losses import log_probability
-from notagen_jax.model import init_params
 from notagen_jax.patches import decode, encode_piece
-from train.dpo.pairs import BUCKET, PairLoader, bucket, encode
+from tests.tiny_composer import random_params
+from train.dpo import reference
+from train.dpo.pairs import BUCKET, PairLoader, bucket, encode, pad
 from train.dpo.preferences import Preference, read_preferences, write_preferences
 from train.dpo.reference import reference_log_probs
 
@@ -136,15 +135,17 @@ def test_fingerprint_changes_with_what_the_batches_depend_on():
 
 def test_reference_log_probs_are_computed_once_and_kept(tmp_path):
     config = ModelConfig(64, 1, 1, 128, dropout=0.3)
-    params = jax.device_get(jax.jit(init_params, static_argnums=0)(config, jax.random.key(0)))
-    pieces = encode([*PIECES, piece("a", "long", "chosen", 30)], config.patch_length, 0)
+    params = random_params(config)
+    pieces = encode(
+        [*PIECES, piece("a", "long", "chosen", 30), piece("a", "more", "chosen", 9)], config.patch_length, 0
+    )
     path = tmp_path / "reference.json"
     said: list[str] = []
     found = reference_log_probs(path, config, params, pieces, rows=3, say=said.append)
-    for (preference, patches), value in zip(pieces, found, strict=True):
-        row = np.pad(patches, ((0, config.patch_length - len(patches)), (0, 0)))[None]
-        expected = jax.jit(log_probability, static_argnums=0)(config, params, row)[0]
-        assert value == pytest.approx(float(expected), rel=1e-5), preference.name
+    # Padded to the whole window, and in the order of the file.
+    whole = pad([patches for _, patches in pieces], config.patch_length)
+    expected = [reference._log_probability(config, params, whole[n : n + 3]) for n in range(0, len(whole), 3)]
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5)
     kept = {row["name"]: row["log_prob"] for row in json.loads(path.read_text())["pieces"]}
     assert kept["a-0"] == pytest.approx(found[0])
     said.clear()

@@ -14,8 +14,7 @@ import pytest
 from notagen_jax.checkpoints import Checkpoint
 from notagen_jax.errors import NotaGenError
 from notagen_jax.lora import LoraConfig
-from notagen_jax.model import init_params
-from tests.tiny_composer import CONFIG, PROMPTS, text
+from tests.tiny_composer import CONFIG, PROMPTS, random_params, text
 from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
 from train.config import OptimizerConfig
 from train.dpo.__main__ import run as command
@@ -38,8 +37,7 @@ def preferences() -> list[Preference]:
 
 
 def start() -> Checkpoint:
-    params = jax.device_get(jax.jit(init_params, static_argnums=0)(CONFIG, jax.random.key(0)))
-    return Checkpoint(CONFIG, params, Path("random"), PROMPTS)
+    return Checkpoint(CONFIG, random_params(CONFIG), Path("random"), PROMPTS)
 
 
 def configuration(**changes: object) -> DPOConfig:
@@ -90,7 +88,7 @@ def test_pmap_and_mesh_give_the_loss_of_the_pure_function():
 
 
 def test_adapters_start_where_the_reference_stands_and_are_merged(tmp_path):
-    low_rank = LoraConfig(rank=2, base_dtype="float32")
+    low_rank = LoraConfig(rank=2, projections=("qkv", "mlp_out"), base_dtype="float32")
     config = configuration(lora=low_rank)
     found = train_on_preferences(config, tmp_path, 0, start(), preferences(), lambda _: None)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
