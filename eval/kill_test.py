@@ -28,6 +28,7 @@ from notagen_jax.config import PATCH_SIZE, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.model import init_params
 from train import loop
+from train.command import quieten
 from train.config import LoopConfig
 from train.devices import HostBatch
 from train.likelihood import likelihood_loss
@@ -145,6 +146,7 @@ def run(options: KillTest, out: Path) -> bool:
 def main() -> None:
     """Run the test and exit: 1 when the parameters differ, or with one message on an error."""
     options = tyro.cli(KillTest, description=__doc__)
+    quieten()
     enable_compilation_cache()
     try:
         if options.child is not None:

@@ -17,7 +17,7 @@ from train.checkpointing import model_of_run
 
 
 def test_a_killed_training_reaches_the_same_parameters(tmp_path):
-    assert run(KillTest(times=3, seed=1, steps=120), tmp_path)
+    assert run(KillTest(times=2, seed=1, steps=50), tmp_path)
 
 
 def test_a_termination_saves_and_exits_with_0(tmp_path):

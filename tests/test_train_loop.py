@@ -26,14 +26,54 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 
 
-def test_a_run_learns(tmp_path):
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Step and value of every scalar in the event files of a folder, by name."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        while content:
+            # Length, its checksum, an event, its checksum.
+            end = 12 + int.from_bytes(content[:8], "little")
+            event = Event.FromString(content[12:end])
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+            content = content[end + 4 :]
+    return found
+
+
+def test_a_run_learns_and_shows_it(tmp_path):
     config = configuration(tmp_path, steps=30, optimizer=OptimizerConfig(5e-3, warmup_steps=5))
-    losses = loop.run(stage(config), config)
+    sampled = []
+
+    def samples(step, params, frozen, stopped):
+        assert not stopped()
+        # The checkpoint of this step is on its way before time goes into pieces.
+        sampled.append((step, float(params["char_decoder"]["wte"].sum())))
+        return {"aligned": 0.25}
+
+    losses = loop.run(dataclasses.replace(stage(config), samples=samples, flops=lambda _: 1e6), config)
     assert losses["held_out"] < 0.6 * math.log(128)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     held_out = [record["held_out"] for record in records if record["kind"] == "held_out"]
     assert len(held_out) == 10
     assert held_out[-1] < held_out[0]
+    assert [step for step, _ in sampled] == [3 * (n + 1) for n in range(10)]
+    assert len({total for _, total in sampled}) == 10
+
+    shown = scalars(tmp_path / "tensorboard")
+    trained = [record for record in records if record["kind"] == "train"]
+    for name in ("loss", "bits_per_char", "grad_norm", "update_norm", "param_norm", "learning_rate",
+                 "patches_per_second", "data_wait", "flops_per_second"):  # fmt: skip
+        assert [step for step, _ in shown[f"train/{name}"]] == list(range(1, 31))
+        expected = [record[name] for record in trained]
+        np.testing.assert_allclose([value for _, value in shown[f"train/{name}"]], expected, rtol=1e-6)
+    assert [value for _, value in shown["train/learning_rate"]][:6] == pytest.approx(
+        [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 5e-3]
+    )
+    np.testing.assert_allclose([value for _, value in shown["held_out/held_out"]], held_out, rtol=1e-6)
+    assert shown["samples/aligned"] == [(step, 0.25) for step, _ in sampled]
 
 
 @pytest.mark.parametrize(("stop_at", "stopped_at"), [(1, 2), (3, 3), (4, 5)])

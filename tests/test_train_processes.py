@@ -75,14 +75,12 @@ def train_together(run: Path, kind: str, stop_at: int = 0) -> list[str]:
 
 def test_two_processes_stop_and_go_on(tmp_path):
     run = tmp_path / "two"
-    first, second = train_together(run, "pmap", stop_at=1)
+    first, second = train_together(run, "mesh", stop_at=1)
     assert "stopped at step 2" in first
-    assert "step" not in second.replace("Gloo", "")
+    assert "loss" not in second
     assert whole_steps(run) == [2]
-    train_together(run, "mesh", stop_at=3)
-    assert whole_steps(run) == [2, 4]
     train_together(run, "pmap")
-    assert whole_steps(run) == [4, 6]
+    assert whole_steps(run) == [2, 6]
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
     alone = settings(tmp_path / "one")
