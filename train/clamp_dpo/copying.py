@@ -71,15 +71,19 @@ class KnownPieces:
         """`pieces` are (name, text), all reduced or all interleaved ABC, as the others will be."""
         named = [(name, runs(keyless(text))) for name, text in pieces]
         self._names = [name for name, _ in named]
-        self._hashes = np.concatenate([hashes for _, hashes in named] or [np.zeros(0, np.uint64)])
-        self._owners = np.repeat(np.arange(len(named)), [len(hashes) for _, hashes in named])
+        hashes = np.concatenate([found for _, found in named] or [np.zeros(0, np.uint64)])
+        order = np.argsort(hashes)
+        self._hashes = hashes[order]
+        self._owners = np.repeat(np.arange(len(named)), [len(found) for _, found in named])[order]
 
     def closest(self, text: str) -> Closest | None:
         """The known piece that holds most of a text (stream headers or not); None without known pieces."""
         if not self._names:
             return None
         sought = runs(keyless(text))
-        found = np.bincount(self._owners[np.isin(self._hashes, sought)], minlength=len(self._names))
+        first, last = (np.searchsorted(self._hashes, sought, side) for side in ("left", "right"))
+        holders = [self._owners[a:b] for a, b in zip(first, last, strict=True) if a < b]
+        found = np.bincount(np.concatenate(holders or [self._owners[:0]]), minlength=len(self._names))
         best = int(found.argmax())
         shared = int(found[best])
         return Closest(self._names[best] if shared else None, shared / max(len(sought), 1))
