@@ -65,7 +65,6 @@ def configuration(run: Path, world: tuple[Path, Path], **changes: object) -> Cla
             steps=12,
             optimizer=OptimizerConfig(1e-3, warmup_steps=0, clip=1.0),
             log_every=4,
-            checkpoint_minutes=1e-6,
         ),
         run=run,
         checkpoint=str(world[0]),
@@ -244,6 +243,8 @@ LATER_STAGES = [
 
 def test_killed_in_every_stage_of_every_iteration_a_run_ends_with_the_same_files(longer, world, tmp_path):
     config = configuration(tmp_path / "run", world, iterations=2)
+    # A checkpoint of every step: the step that a run goes on from is one between others.
+    config = replace(config, dpo=replace(config.dpo, checkpoint_minutes=1e-6))
     for k, stages in ((1, STAGES), (2, LATER_STAGES)):
         for stage, place, call in stages:
             drive_until(config, place, call)
