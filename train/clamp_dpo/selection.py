@@ -231,7 +231,7 @@ def _why(verdict: Verdict, rank: int | None, scored: int, faults: dict[str, str]
         if faults
         else "among the best that pass the filters",
         "filtered": against,
-        "between": "enough better ones were chosen, and it is not among the worst",
+        "between": "neither chosen nor among the worst",
         "rejected": "among the worst by CLaMP 2 score",
     }
     return f"rank {rank} of {scored}: {told[verdict]}"

@@ -4,9 +4,9 @@
 
 CHORALES and SONGS as in `mini_finetune`. It starts from `mini-finetuned`, what the packaged model was
 before CLaMP-DPO. The four prompts with most ground truth × 80 samples, eight chosen and eight rejected
-of each; every policy is judged on the samples that the next iteration chooses from. 90 updates of two
-pairs at a rate that moves a small model in so few. An iteration: about 1,000,000 characters drawn and
-180 pairs learned, some ten minutes.
+of each; every policy is judged on the samples that the next iteration chooses from. 160 updates of one
+pair at a rate that moves a small model in so few. An iteration: about 1,000,000 characters drawn and
+160 pairs learned, some ten minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
@@ -20,11 +20,12 @@ CONFIG = ClampDPOConfig(
     most_prompts=4,
     samples=80,
     evaluation_samples=0,
-    sampling=SamplingConfig(max_chars=6_000, batch=32),
+    sampling=SamplingConfig(max_chars=6_000, batch=64),
     dpo=DPOConfig(
         model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8),
-        pairs=2,
-        steps=90,
+        pairs=1,
+        steps=160,
+        reference_rows=4,
         optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=0, clip=1.0),
         log_every=5,
     ),
