@@ -203,6 +203,12 @@ def test_journal_forgets_what_changed(works, tmp_path, monkeypatch):
     works[0].score.path.write_text(tune(40))
     works[1].score.path.unlink()
     assert set(journal.entries(works)) == {"2.abc", "3.abc"}
+    # What became of a file since counts, whichever segment is read first.
+    again = journal_of(works[:1], tmp_path / "again")
+    for path in Path(again.folder).iterdir():
+        path.rename(Path(journal.folder) / f"0{path.suffix}")
+    assert journal.entries(works)["0.abc"].segment == "0"
+    assert set(journal.entries(works)) == {"0.abc", "2.abc", "3.abc"}
     monkeypatch.setattr("tfds_builders.journal.tools", lambda: "another version")
     assert journal.entries(works) == {}
 

@@ -107,19 +107,16 @@ class Journal:
 
     def entries(self, works: Iterable[Work]) -> dict[str, Entry]:
         """What became of those works whose files are unchanged since, by name."""
-        known: dict[str, tuple[str, Entry]] = {}
+        known: dict[tuple[str, str], Entry] = {}
         current = tools()
         for path in sorted(Path(self.folder).glob("*.jsonl")):
             size = (path.parent / f"{path.stem}.texts").stat().st_size
             for line in path.read_bytes().split(b"\n"):
                 found = _entry(line, path.stem, size, current)
                 if found is not None:
-                    known[found[1].name] = found
-        return {
-            work.name: known[work.name][1]
-            for work in works
-            if work.name in known and known[work.name][0] == stamp(work)
-        }
+                    known[found[1].name, found[0]] = found[1]
+        found_now = ((work.name, known.get((work.name, stamp(work)))) for work in works)
+        return {name: entry for name, entry in found_now if entry is not None}
 
     def texts(self, entry: Entry) -> list[str]:
         """The texts of a converted score in the order of `KEYS`.

@@ -145,7 +145,14 @@ class ScoreBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         if len(set(names)) < len(names):
             raise NotaGenError(f"two scores have the name {max(names, key=names.count)}")
         self._convert(listing.works)
-        kept, self.account = select(listing, Journal(self._journal).entries(listing.works), self.RULES)
+        entries = Journal(self._journal).entries(listing.works)
+        changed = sorted(set(names) - entries.keys())
+        if changed:
+            raise NotaGenError(
+                f"{len(changed)} scores changed while they were read, the first is {changed[0]}; "
+                "the same command reads them again"
+            )
+        kept, self.account = select(listing, entries, self.RULES)
         kept = {split: side for split, side in kept.items() if side}
         if not kept:
             raise NotaGenError(
