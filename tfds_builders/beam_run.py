@@ -71,7 +71,7 @@ class _Convert:
 
     def __call__(self, works: tuple[Work, ...]) -> None:
         with new_segment(self._journal) as segment:
-            for outcome in run_isolated(convert, works, 1, self._seconds):
+            for outcome in run_isolated(convert, map(segment.begin, works), 1, self._seconds):
                 segment.add(outcome.item, outcome.value if isinstance(outcome, Done) else outcome.refusal)
 
 

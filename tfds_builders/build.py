@@ -179,12 +179,15 @@ def print_account(directory: Path) -> None:
 
 
 def main() -> int:
-    """Entry point: one line of error and status 1 for what the user can mend."""
+    """Entry point: one line of error and status 1 for what the user can mend, 130 after an interrupt."""
     try:
         return run(tyro.cli(Build))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
