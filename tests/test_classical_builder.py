@@ -49,7 +49,7 @@ def test_every_planted_fault_is_named(built):
     assert account["dropped"] == len(REASONS)
     assert account["kept"] == sum(account["pieces_by_split"].values()) == len(KEPT)
     assert account["found"] == account["kept"] + account["dropped"]
-    assert account["other_files"] == {".csv": 1, ".txt": 1}
+    assert account["other_files"] == ["metadata.csv", "readme.txt"]
 
 
 def test_rows_of_each_piece_by_key(built):
@@ -207,7 +207,8 @@ def test_openscore_from_a_folder(repositories, tmp_path):
     assert [work.instrumentations for work in listing.works] == [("Art Song", "Choral"), ("Chamber",)]
     alone = openscore.openscore_works(repositories / "Lieder-main", None)
     assert [work.name for work in alone.works] == ["lieder/lc6594151.mxl"]
-    assert alone.other_files == {".mscx": 1, ".md": 1}
+    place = "Duchambge,_Pauline/_/3_Ronde_des_pauvres"
+    assert alone.other_files == [f"{place}/README.md", f"{place}/sketch.mscx"]
 
     indexed = tmp_path / "indexed"
     (indexed / "lieder").mkdir(parents=True)

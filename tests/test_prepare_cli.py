@@ -16,6 +16,7 @@ from notagen_jax.cli.prepare import Prepare
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score import KEYS, Score, read_piece
 from notagen_jax.score.batch import run_isolated
+from notagen_jax.score.listing import find_files
 
 DATA = Path(__file__).parent / "data"
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,7 @@ def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys)
     report = account(out)
     assert (report["found"], report["kept"]) == (4, 2)
     assert set(report["refused_by_reason"]) == {"not well-formed XML", "the file is empty"}
+    assert report["other_files"] == [str(scores / "notes.txt")]
     names = {piece["source"]: piece["name"] for piece in report["pieces"]}
     name = names[str((scores / "chorale.mxl").resolve())]
     piece = read_piece(scores / "chorale.mxl")
@@ -62,6 +64,24 @@ def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "4 scores = 2 kept + 2 refused" in printed
     assert "broken.xml: not well-formed XML" in printed
+    assert "1 other files, which are no scores: .txt 1" in printed
+
+
+def test_what_a_folder_holds_is_found_or_named(scores, monkeypatch):
+    (scores / "sub" / "linked").symlink_to(scores, target_is_directory=True)
+    found, others = find_files([scores])
+    assert [path.name for path in found] == ["broken.xml", "chorale.mxl", "empty.mxl", "Chorale.mxl"]
+    assert others == [scores / "notes.txt", scores / "sub" / "linked"]
+    real = os.scandir
+
+    def closed(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(NotaGenError, match=r"sub: the folder cannot be read \(Permission denied\)"):
+        find_files([scores])
 
 
 def test_pieces_of_one_name_get_two_names(scores, tmp_path):

@@ -67,7 +67,7 @@ def test_rules_of_the_paper(built):
     kept |= {f"books/airs.abc:{number}" for number in (5, 6, 8)}
     assert {name for side in names(built).values() for name in side} == kept
     assert account["found"] == 10 == account["kept"] + account["dropped"]
-    assert account["other_files"] == {".txt": 1}
+    assert account["other_files"] == ["notes.txt"]
     assert "books/airs.abc:7 (7)" in account["dropped_by_reason"]["fewer than 8 bars"]
 
 
