@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def built_from(folder: Path, data_dir: Path, **options: object) -> Path:
-    assert build.run(build.Build(data_dir, "pretrain", "mine", folder, **options)) == 0
+    assert build.run(build.Build(data_dir, "pretrain", "mine", folder, processes=1, **options)) == 0
     return data_dir / "notagen_pretrain" / "mine" / "2.0.0"
 
 
@@ -126,7 +126,7 @@ def test_a_few_scores_of_each_kind_of_the_music21_corpus(tmp_path, monkeypatch):
     assert {name.split(":")[0].rpartition(".")[2] for name in chosen} == {"mxl", "abc", "krn"}
     module = "tfds_builders.notagen_pretrain.notagen_pretrain_dataset_builder"
     monkeypatch.setattr(f"{module}.music21_scores", lambda: listing)
-    assert build.run(build.Build(tmp_path, "pretrain")) == 0
+    assert build.run(build.Build(tmp_path, "pretrain", processes=1)) == 0
     directory = tmp_path / "notagen_pretrain" / "music21" / "2.0.0"
     assert {name for side in names(directory).values() for name in side} == chosen
 
@@ -241,8 +241,8 @@ def test_a_score_that_changes_while_it_is_read_is_read_again(works, tmp_path, mo
     with monkeypatch.context() as patched:
         patched.setattr(score_builder, "run_isolated", changing)
         with pytest.raises(NotaGenError, match=r"2\.abc: changed while it was read \(1 scores in all\)"):
-            built_from(tmp_path, tmp_path / "data", processes=1)
-    again = built_from(tmp_path, tmp_path / "data", processes=1)
+            built_from(tmp_path, tmp_path / "data")
+    again = built_from(tmp_path, tmp_path / "data")
     expected = read_piece(works[2].score).reduced("C")
     assert [row["text"].decode() for side in rows(again).values() for row in side].count(expected) == 1
 
