@@ -69,9 +69,15 @@ def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys)
 
 def test_what_a_folder_holds_is_found_or_named(scores, monkeypatch):
     (scores / "sub" / "linked").symlink_to(scores, target_is_directory=True)
+    (scores / "loop.mxl").symlink_to(scores / "loop.mxl")
     found, others = find_files([scores])
-    assert [path.name for path in found] == ["broken.xml", "chorale.mxl", "empty.mxl", "Chorale.mxl"]
+    names = ["broken.xml", "chorale.mxl", "empty.mxl", "loop.mxl", "Chorale.mxl"]
+    assert [path.name for path in found] == names
     assert others == [scores / "notes.txt", scores / "sub" / "linked"]
+    out = scores / "out"
+    assert run(scores, out=out) == 0
+    (line,) = account(out)["refused_by_reason"]["the file cannot be read"]
+    assert line.startswith(f"{scores / 'loop.mxl'}: ")
     real = os.scandir
 
     def closed(path):

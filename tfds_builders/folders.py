@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import SCORE_SUFFIXES, Score, is_score, scores_in
+from notagen_jax.score import Score, is_score, scores_in
 from notagen_jax.score.listing import walk
 
 
@@ -28,8 +28,7 @@ def read_tree(folder: str | Path) -> Tree:
         raise NotaGenError(f"{folder}: no such folder")
     tree = Tree()
     for path in walk(folder):
-        broken_link = path.is_symlink() and path.suffix.lower() in SCORE_SUFFIXES
-        if is_score(path) or broken_link:  # which is refused by name when it is read
+        if is_score(path):
             tree.scores[inside(path, folder)] = path
         else:
             tree.other_files.append(inside(path, folder))

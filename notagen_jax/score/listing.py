@@ -65,12 +65,15 @@ def _tunes_of(path: Path, changed: int, size: int) -> dict[str, str]:
 
 
 def is_score(path: str | Path) -> bool:
-    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into."""
+    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into.
+
+    A link that leads nowhere counts by its name, so that it is refused by name and not passed over.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (*SCORE_SUFFIXES, *MUSEDATA_SUFFIXES) or not path.is_file():
-        return False
-    return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
+    if suffix in SCORE_SUFFIXES:
+        return path.is_file() or (path.is_symlink() and not path.is_dir())
+    return suffix in MUSEDATA_SUFFIXES and path.is_file() and is_musedata(path)
 
 
 def find_scores(inputs: Iterable[Path], out: Path | None = None) -> list[Path]:
