@@ -146,11 +146,11 @@ class ScoreBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             raise NotaGenError(f"two scores have the name {max(names, key=names.count)}")
         self._convert(listing.works)
         entries = Journal(self._journal).entries(listing.works)
-        changed = sorted(set(names) - entries.keys())
+        changed = [name for name in names if name not in entries]
         if changed:
             raise NotaGenError(
-                f"{len(changed)} scores changed while they were read, the first is {changed[0]}; "
-                "the same command reads them again"
+                f"{changed[0]}: changed while it was read ({len(changed)} scores in all); start again, "
+                "which reads those anew"
             )
         kept, self.account = select(listing, entries, self.RULES)
         kept = {split: side for split, side in kept.items() if side}
@@ -177,7 +177,7 @@ class ScoreBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             beam_run.convert_all(todo, self._journal, self._seconds, self._beam, told)
             return
         with new_segment(self._journal) as segment:
-            outcomes = run_isolated(convert, todo, self._processes, self._seconds)
+            outcomes = run_isolated(convert, map(segment.begin, todo), self._processes, self._seconds)
             for number, outcome in enumerate(outcomes, 1):
                 segment.add(outcome.item, outcome.value if isinstance(outcome, Done) else outcome.refusal)
                 told(number)
