@@ -3,7 +3,8 @@
     python -m eval.table2 runs/clamp-dpo --second-judge judges/second
 
 Prints the table and writes `table2.json`, `table2.md` and `table2.svg` into the run's folder. The
-definitions stand in `eval.table2_measures`.
+definitions stand in `eval.table2_measures`; under the table stands which of the paper's claims it bears
+out (`eval.table2_verdict`).
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import tyro
 
 from eval.table2_measures import FOLDER, Measures, Row
 from eval.table2_page import markdown, plot
+from eval.table2_verdict import claims, lines
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
@@ -52,8 +54,13 @@ def run(options: Table2) -> list[Row]:
         "label model": measures.label_model,
         "seed": measures.settings["seed"],
     }
-    found = {**names, "rows": [dataclasses.asdict(row) for row in rows]}
-    page = markdown(rows, names)
+    claimed = claims(rows)
+    found = {
+        **names,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "claims": [claim._asdict() for claim in claimed],
+    }
+    page = markdown(rows, names) + (f"\n{lines(claimed)}" if claimed else "")
     write_atomic(out / "table2.json", json.dumps(found, indent=1) + "\n")
     write_atomic(out / "table2.md", page)
     write_atomic(out / "table2.svg", plot(rows))

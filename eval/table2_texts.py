@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.perplexity import figures, score
-from eval.similarity import TrainingPieces
+from eval.similarity import training_pieces
 from notagen_jax import checkpoints
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.patches import encode_piece
+from train.clamp_dpo.copying import KnownPieces
 from train.clamp_dpo.ground_truth import BUILT
 from train.corpus import has_held_out, open_corpus
 
@@ -37,14 +38,14 @@ class HeldOut:
 
 @dataclasses.dataclass(frozen=True)
 class Copying:
-    """How close some pieces come to training pieces, by `eval.similarity`."""
+    """How close some pieces come to training pieces, by `train.clamp_dpo.copying`."""
 
     mean: float
     """Mean over the pieces of the largest share of a piece's text that stands in one training piece."""
     largest: float
     name: str
     """The piece with the largest share, and the training piece that it stands in."""
-    training_piece: str
+    training_piece: str | None
 
 
 class Texts:
@@ -71,10 +72,10 @@ class Texts:
         return found
 
     @cached_property
-    def training(self) -> TrainingPieces | None:
+    def training(self) -> KnownPieces | None:
         """The training pieces, of all prompts."""
         corpora = [open_corpus(folder, self._split) for folder in self._folders]
-        return TrainingPieces(corpora) if corpora else None
+        return training_pieces(corpora) if corpora else None
 
     def perplexity(self, place: Path, checkpoint: str | Path, say: Callable[[str], object]) -> float | None:
         """Perplexity a character of a checkpoint on the held-out pieces, whole, by stream windows.
@@ -98,8 +99,7 @@ class Texts:
     ) -> Copying | None:
         """How close pieces, given as (name, reduced text), come to training pieces.
 
-        None without training pieces, or when none of the pieces has a key to be compared in. The
-        closest training piece of each is kept in the file `place`.
+        None without training pieces. The closest training piece of each is kept in the file `place`.
         """
         if self.training is None or not pieces:
             return None
@@ -107,21 +107,15 @@ class Texts:
         known = _kept(place, digest)
         if known is None:
             say(f"closest training pieces of {len(pieces)} pieces")
-            known = [self._closest(name, text) for name, text in pieces]
+            known = [{"name": name, **self._closest(text)} for name, text in pieces]
             _keep(place, digest, known)
-        compared = [row for row in known if row["containment"] is not None]
-        if not compared:
-            return None
-        most = max(compared, key=lambda row: row["containment"])
-        mean = sum(row["containment"] for row in compared) / len(compared)
+        most = max(known, key=lambda row: row["containment"])
+        mean = sum(row["containment"] for row in known) / len(known)
         return Copying(mean, most["containment"], most["name"], most["piece"])
 
-    def _closest(self, name: str, text: str) -> dict[str, Any]:
-        assert self.training is not None
-        try:
-            return {"name": name, **self.training.closest(text)._asdict()}
-        except NotaGenError as error:
-            return {"name": name, "piece": None, "containment": None, "fault": str(error)}
+    def _closest(self, text: str) -> dict[str, Any]:
+        found = None if self.training is None else self.training.closest(text)
+        return {"piece": None, "containment": 0.0} if found is None else found._asdict()
 
 
 def _digest(texts: Iterable[str]) -> str:

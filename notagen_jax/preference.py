@@ -17,7 +17,13 @@ PORTION = 0.1
 """Share of the samples of a prompt that is chosen, and as much that is rejected."""
 PLAGIARISM = 0.95
 """A sample whose cosine to any ground-truth piece is above this counts as copied."""
+COPYING = 0.5
+"""A sample of which a larger share stands in one ground-truth piece, note by note, counts as copied."""
 
+ALIGNMENT = "alignment"
+"""Name of the filter that `select` may let the best of a poor model pass."""
+_BLOCK = 512
+"""Rows whose cosines to all others are computed together."""
 _INSTRUMENT = re.compile(r'^V:.*?\bnm="([^"]+)"')
 
 Verdict = Literal["chosen", "rejected", "filtered", "between", "unranked"]
@@ -39,7 +45,7 @@ def cosines(features: np.ndarray, others: np.ndarray) -> np.ndarray:
 
     Raises `NotaGenError` on a vector of length 0 or one that is not finite.
     """
-    return _directions(features) @ _directions(others).T
+    return np.clip(_directions(features) @ _directions(others).T, -1.0, 1.0)
 
 
 def centroid(features: np.ndarray) -> np.ndarray:
@@ -61,6 +67,26 @@ def closest_pieces(features: np.ndarray, ground_truth: np.ndarray) -> list[Close
     return [Closest(int(index), float(row[index])) for row, index in zip(table, nearest, strict=True)]
 
 
+def nearest_others(features: np.ndarray) -> np.ndarray:
+    """Largest cosine of every row of features (n, W) to another row, float64 (n,); -1 for a single one."""
+    found = np.full(len(features), -1.0)
+    for start in range(0, len(features), _BLOCK):
+        table = cosines(features[start : start + _BLOCK], features)
+        table[np.arange(len(table)), start + np.arange(len(table))] = -1.0
+        found[start : start + _BLOCK] = table.max(axis=1)
+    return found
+
+
+def misaligned_share(validity: Validity) -> float | None:
+    """Share of bars, 0 … 1, whose voices differ in length or in bar lines; None where they cannot be paired.
+
+    They cannot when there are no bars, or unequal numbers of them.
+    """
+    if not validity.bars or len(set(validity.bar_counts.values())) > 1:
+        return None
+    return len(_misaligned_bars(validity)) / validity.bars
+
+
 def alignment_fault(validity: Validity, tolerance: float = 0.0) -> str | None:
     """Why a piece's voices are not aligned (bar lengths, bar lines, bar counts); None when they are.
 
@@ -70,14 +96,17 @@ def alignment_fault(validity: Validity, tolerance: float = 0.0) -> str | None:
         return "voices not aligned: there are no bars"
     if len(set(validity.bar_counts.values())) > 1:
         return "voices not aligned: they have unequal numbers of bars"
-    lengths = {bar.bar for bar in validity.misaligned}
-    amiss = lengths | set(validity.bar_line_disagreements)
+    amiss = _misaligned_bars(validity)
     if len(amiss) <= tolerance * validity.bars:
         return None
-    what = "length" if lengths else "bar lines"
+    what = "length" if validity.misaligned else "bar lines"
     return (
         f"voices not aligned: {len(amiss)} of {validity.bars} bars differ in {what}, first bar {min(amiss)}"
     )
+
+
+def _misaligned_bars(validity: Validity) -> set[int]:
+    return {bar.bar for bar in validity.misaligned} | set(validity.bar_line_disagreements)
 
 
 def scattered_staves(interleaved: str) -> str | None:
@@ -106,17 +135,31 @@ def plagiarism(closest: Closest, name: str, limit: float = PLAGIARISM) -> str | 
     return f"plagiarism: cosine {closest.cosine:.4f} to {name} is above {limit:g}"
 
 
+def copying(share: float, name: str | None, limit: float = COPYING) -> str | None:
+    """Why a piece counts as copied from `name`, in which so much of it stands; None when it does not."""
+    if share <= limit:
+        return None
+    return f"plagiarism: {100 * share:.0f} % of it stands note by note in {name}, above {100 * limit:g} %"
+
+
 def select(
-    scores: Sequence[float | None], faults: Sequence[Sequence[str]], portion: float = PORTION
+    scores: Sequence[float | None],
+    faults: Sequence[Sequence[str]],
+    portion: float = PORTION,
+    misaligned: Sequence[float | None] | None = None,
 ) -> list[Verdict]:
     """Verdict on every sample of one prompt.
 
-    scores: CLaMP 2 scores, None for a sample that could not be scored
-    faults: for each sample what the filters say against choosing it
+    scores:     CLaMP 2 scores, None for a sample that could not be scored
+    faults:     for each sample the filters that say no to choosing it, by name
+    misaligned: `misaligned_share` of each sample; not given, no sample with a fault is chosen
 
     With n scored samples, t = ⌊n · portion⌋: the t worst are rejected, filters or not. The ranking is
     gone through from the best until t samples without a fault are chosen (official code's way); it
     ends where the rejected begin, so no sample is both. Equal scores keep the order of the samples.
+
+    A model that aligns few pieces wholly leaves fewer than t. The places left then go, if `misaligned`
+    is given, to those of the better half whose only fault is "alignment", fewest bars amiss first.
     Raises `NotaGenError` when the portion is not in (0, 0.5].
     """
     if not 0 < portion <= 0.5:
@@ -132,6 +175,14 @@ def select(
             break
         verdicts[index] = "filtered" if faults[index] else "chosen"
         chosen += not faults[index]
+    if misaligned is not None and chosen < wanted:
+        nearly = {
+            index: share
+            for index in ranking[: len(ranking) // 2]
+            if list(faults[index]) == [ALIGNMENT] and (share := misaligned[index]) is not None
+        }
+        for index in sorted(nearly, key=lambda index: nearly[index])[: wanted - chosen]:
+            verdicts[index] = "chosen"
     return verdicts
 
 

@@ -72,7 +72,7 @@ def configuration(run: Path, world: tuple[Path, Path], **changes: object) -> Cla
         ground_truth=(str(world[1]),),
         iterations=1,
         samples=20,
-        evaluation_samples=10,
+        evaluation_samples=0,
         plagiarism=1.0,
         sampling=SamplingConfig(max_chars=400, batch=8),
     )
@@ -94,15 +94,23 @@ def contents(run: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(world, tmp_path_factory) -> tuple[Path, dict]:
-    """A run that nothing interrupted, and its report."""
+    """A run of one iteration that nothing interrupted, and its report."""
     run = tmp_path_factory.mktemp("whole") / "run"
     return run, drive(configuration(run, world))
+
+
+@pytest.fixture(scope="module")
+def longer(whole, world, tmp_path_factory) -> tuple[Path, dict]:
+    """The same run given a second iteration, and its report."""
+    run = tmp_path_factory.mktemp("longer") / "run"
+    shutil.copytree(whole[0], run)
+    return run, drive(configuration(run, world, iterations=2))
 
 
 def test_a_run_leaves_what_it_promises(whole, world):
     run, report = whole
     folder = run / "iteration-1"
-    samples = read_samples(folder / "samples.jsonl")
+    samples = read_samples(run / "evaluation" / "0" / "samples.jsonl")
     assert len(samples) == 40
     assert all(sample.text.startswith("%Baroque\n%") for sample in samples)
     candidates = read_candidates(folder / "candidates.jsonl")
@@ -111,6 +119,8 @@ def test_a_run_leaves_what_it_promises(whole, world):
     by_name = {c.name: c for c in candidates}
     for preference in preferences:
         assert by_name[preference.name].verdict == preference.verdict
+        assert preference.why == by_name[preference.name].why
+        assert preference.why.startswith("rank ")
         assert preference.text == next(s.text for s in samples if s.name == preference.name)
     for prompt in {preference.prompt for preference in preferences}:
         chosen, rejected = (
@@ -139,7 +149,7 @@ def test_the_score_rises(whole):
     assert scores[1] > scores[0] + 0.02
 
 
-def test_a_finished_run_is_skipped_and_can_be_given_more(whole, world, tmp_path):
+def test_a_finished_run_is_skipped_and_can_be_given_more(whole, longer, world, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(whole[0], run)
     before = contents(run)
@@ -153,16 +163,18 @@ def test_a_finished_run_is_skipped_and_can_be_given_more(whole, world, tmp_path)
     assert contents(run) == before
     assert not [line for line in said if "pieces," in line]
 
-    longer = drive(configuration(run, world, iterations=2))
-    assert [row["K"] for row in longer["evaluation"]] == [0, 1, 2]
+    run, report = longer
+    assert [row["K"] for row in report["evaluation"]] == [0, 1, 2]
     assert {name: content for name, content in contents(run).items() if name in before} | {
         name: before[name] for name in ("report.json", "report.md")
     } == before
-    first, second = (read_samples(run / f"iteration-{k}" / "samples.jsonl") for k in (1, 2))
-    seeds = [{sample.seed for sample in samples} for samples in (first, second)]
-    evaluation = read_samples(run / "evaluation" / "1" / "samples.jsonl")
-    assert not seeds[0] & seeds[1]
-    assert not (seeds[0] | seeds[1]) & {sample.seed for sample in evaluation}
+    # Each selection is from the samples that the policy before it is judged by, drawn anew each time.
+    drawn = [read_samples(run / "evaluation" / str(k) / "samples.jsonl") for k in range(3)]
+    for k in (1, 2):
+        candidates = read_candidates(run / f"iteration-{k}" / "candidates.jsonl")
+        assert [c.seed for c in candidates] == [sample.seed for sample in drawn[k - 1]]
+        assert not (run / f"iteration-{k}" / "samples.jsonl").exists()
+    assert len({sample.seed for samples in drawn for sample in samples}) == 120
 
 
 def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world, tmp_path):
@@ -176,10 +188,15 @@ def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world
         np.testing.assert_array_equal(a, b)
 
 
-def test_other_settings_are_refused(whole, world):
+def test_other_settings_are_refused(whole, world, tmp_path):
     for changes, named in (({"seed": 1}, "seed"), ({"samples": 30, "portion": 0.2}, "portion, samples")):
         with pytest.raises(NotaGenError, match=f"started with another {named} "):
             drive(configuration(whole[0], world, **changes))
+    # Until the prompts are known nothing is spent, so that a first command may be mended.
+    unlucky = configuration(tmp_path / "run", world, ground_truth=("nowhere",))
+    with pytest.raises(NotaGenError, match="no such folder"):
+        drive(unlucky)
+    Driver(configuration(tmp_path / "run", world), lambda _: NoteJudge(), lambda _: None)
     with pytest.raises(NotaGenError, match="draw more samples"):
         configuration(whole[0], world, samples=9)
 
@@ -207,25 +224,32 @@ def drive_until(config: ClampDPOConfig, place: str, call: int) -> None:
 
 
 STAGES = [
-    ("samples of the evaluation", "train.clamp_dpo.samples.write_atomic", 7),
-    ("between samples and features", "train.clamp_dpo.driver.features_of", 2),
+    ("samples", "train.clamp_dpo.samples.write_atomic", 7),
+    ("between samples and features", "train.clamp_dpo.driver.features_of", 1),
+    ("ground truth", "train.clamp_dpo.driver.features_of", 2),
     ("metrics of the evaluation", "train.clamp_dpo.driver.evaluation.by_style", 1),
-    ("samples of the selection", "train.clamp_dpo.samples.write_atomic", 33),
     ("candidates", "train.clamp_dpo.driver.selection.write_candidates", 1),
     ("preferences", "train.clamp_dpo.driver.write_preferences", 1),
     ("reference", "train.dpo.stage.reference_log_probs", 1),
     ("DPO", "train.dpo.pairs.PairLoader.batch", 8),
     ("policy", "train.clamp_dpo.driver.checkpoints.save", 1),
 ]
+LATER_STAGES = [
+    ("samples", "train.clamp_dpo.samples.write_atomic", 30),
+    ("candidates", "train.clamp_dpo.driver.selection.write_candidates", 1),
+    ("DPO", "train.dpo.pairs.PairLoader.batch", 8),
+    ("policy", "train.clamp_dpo.driver.checkpoints.save", 1),
+]
 
 
-def test_killed_in_every_stage_a_run_ends_with_the_same_files(whole, world, tmp_path):
-    config = configuration(tmp_path / "run", world)
-    for stage, place, call in STAGES:
-        drive_until(config, place, call)
-        assert not (config.run / "iteration-1" / "policy").exists(), stage
+def test_killed_in_every_stage_of_every_iteration_a_run_ends_with_the_same_files(longer, world, tmp_path):
+    config = configuration(tmp_path / "run", world, iterations=2)
+    for k, stages in ((1, STAGES), (2, LATER_STAGES)):
+        for stage, place, call in stages:
+            drive_until(config, place, call)
+            assert not (config.run / f"iteration-{k}" / "policy").exists(), stage
     drive(config)
-    assert contents(config.run) == contents(whole[0])
+    assert contents(config.run) == contents(longer[0])
 
 
 def test_asked_to_stop_in_training_it_saves_and_goes_on(whole, world, tmp_path):
@@ -287,7 +311,7 @@ def command(config: ClampDPOConfig) -> list[str]:
 
 
 def test_the_command_killed_and_run_again_and_its_table(whole, world, judges, tmp_path):
-    config = configuration(tmp_path / "run", world, clamp2=str(judges[0]))
+    config = configuration(tmp_path / "run", world, clamp2=str(judges[0]), evaluation_samples=10)
     partial = config.run / "evaluation" / "0" / PARTIAL_FOLDER
     with subprocess.Popen(
         command(config), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
@@ -299,9 +323,10 @@ def test_the_command_killed_and_run_again_and_its_table(whole, world, judges, tm
     again = subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     # Samples do not depend on the judge, so those of the other run tell whether the kill changed any.
-    for folder in ("evaluation/0", "iteration-1"):
-        found, expected = (run / folder / SAMPLES_FILE for run in (config.run, whole[0]))
-        assert found.read_bytes() == expected.read_bytes()
+    found, expected = config.run / "iteration-1" / SAMPLES_FILE, whole[0] / "evaluation/0" / SAMPLES_FILE
+    assert found.read_bytes() == expected.read_bytes()
+    own = {sample.seed for sample in read_samples(partial.parent / SAMPLES_FILE)}
+    assert not own & {sample.seed for sample in read_samples(found)}
 
     rows = table2.run(table2.Table2(config.run, second_judge=str(judges[1])))
     assert [row.system for row in rows] == ["ground truth", "K = 0", "K = 1"]

@@ -16,6 +16,7 @@ from train.clamp_dpo.features import PART, features_of
 from train.clamp_dpo.ground_truth import Style, TruePiece, choose_styles, read_styles
 from train.clamp_dpo.samples import Drawn, piece_seed, requests
 from train.clamp_dpo.selection import (
+    Filters,
     GroundTruth,
     counts,
     hear,
@@ -151,7 +152,7 @@ def test_every_candidate_that_fails_carries_its_reason(tmp_path):
     samples, features, truth, order = planted()
     heard = [hear(sample) for sample in samples]
     assert [one.text is None for one in heard] == [False] * 18 + [True] * 2
-    candidates = judge_style(heard, features, truth, "all", portion=0.1)
+    candidates = judge_style(heard, features, truth, "all", Filters())
     for candidate, reason in zip(candidates, order, strict=True):
         assert list(candidate.reasons) == ([reason] if reason else []), candidate
     said = [text for candidate in candidates for text in candidate.reasons.values()]
@@ -161,6 +162,12 @@ def test_every_candidate_that_fails_carries_its_reason(tmp_path):
     assert "given up: longer than 9 characters" in candidates[18].reasons["score"]
     assert "no tune body" in candidates[19].reasons["score"]
     assert all(said)
+    # Every verdict has its reason, not only those against which a filter speaks.
+    assert candidates[17].why == "rank 18 of 18: among the worst by CLaMP 2 score"
+    assert candidates[0].why == f"rank 1 of 18: {candidates[0].reasons['alignment']}"
+    assert candidates[3].why == "rank 3 of 18: among the best that pass the filters"
+    assert candidates[18].why.startswith("no CLaMP 2 score: not finished: given up")
+    assert all(candidate.why for candidate in candidates)
 
     # One of 18 is chosen, one rejected: the best without a fault, and the worst.
     assert [c.verdict for c in candidates].count("chosen") == 1
@@ -188,9 +195,46 @@ def test_every_candidate_that_fails_carries_its_reason(tmp_path):
 def test_tolerance_and_limit_let_more_pass():
     samples, features, truth, _ = planted()
     heard = [hear(sample) for sample in samples]
-    tolerant = judge_style(heard, features, truth, "all", 0.1, limit=1.0, misaligned=0.1)
+    tolerant = judge_style(heard, features, truth, "all", Filters(plagiarism=1.0, misaligned=0.1))
     assert tolerant[0].verdict == "chosen"
     assert not tolerant[2].reasons
+
+
+def test_copies_are_told_note_by_note_where_the_judge_tells_none():
+    samples, features, _, _ = planted()
+    heard = [hear(sample) for sample in samples]
+    others = (
+        TruePiece("a", piece(SCORES[1])),
+        TruePiece("b", piece(SCORES[2])),
+        TruePiece("song", piece("reichardt_nachtlied")),
+    )
+    alike = GroundTruth((Style(None, others),), np.array([[1.0, 0.0], [1.0, 0.1], [1.0, -0.1]], np.float32))
+    assert alike.share_above(0.95) == 1.0
+    candidates = judge_style(heard, features, alike, "all", Filters(fill=False))
+    for candidate in candidates[:18]:
+        assert candidate.copied > 0.5
+        assert "stands note by note in song" in candidate.reasons["plagiarism"]
+    assert not [c for c in candidates if c.verdict == "chosen"]
+    free = GroundTruth((Style(None, others[:2]),), alike.features[:2])
+    candidates = judge_style(heard, features, free, "all", Filters())
+    assert [c.name for c in candidates if c.verdict == "chosen"] == ["song-0003"]
+    assert candidates[3].closest_cosine > 0.95
+    assert candidates[3].copied < 0.1
+
+
+def test_where_none_is_aligned_the_nearest_of_the_better_half_is_chosen():
+    samples, features, truth, _ = planted()
+    broken = SONG.replace("[V:1]F F A A|", "[V:1]F F A|", 1)
+    worse = broken.replace("[V:1]G3 G|", "[V:1]G3|", 1)
+    texts = [worse, broken, *[worse] * 16]
+    heard = [hear(dataclasses.replace(s, text=t)) for s, t in zip(samples, texts, strict=False)]
+    candidates = judge_style(heard, features, truth, "all", Filters(plagiarism=1.0))
+    (chosen,) = (c for c in candidates if c.verdict == "chosen")
+    assert chosen.name == "song-0001"
+    assert chosen.why.startswith("rank 2 of 18: too few are aligned, of the better half")
+    assert counts(candidates)["chosen_misaligned"] == 1
+    strict = judge_style(heard, features, truth, "all", Filters(plagiarism=1.0, fill=False))
+    assert not [c for c in strict if c.verdict == "chosen"]
 
 
 def test_evaluation_counts_what_the_notation_says(tmp_path):

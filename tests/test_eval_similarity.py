@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.similarity import RUN, TrainingPieces, containment, runs, sampled
+from eval.similarity import sampled, training_pieces
 from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import decode, encode_training
 from notagen_jax.score import read_piece
+from train.clamp_dpo.copying import RUN, Closest, KnownPieces, keyless, runs
 from train.corpus import Corpus
 
 DATA = Path(__file__).parent / "data"
@@ -16,22 +17,25 @@ SONGS = ("hensel_sehnsucht", "duchambge_ronde", "brahms_ich_schell")
 
 
 @pytest.fixture(scope="module")
-def pieces() -> TrainingPieces:
+def pieces() -> KnownPieces:
     rows = [
         {"name": name.encode(), "text": text.encode()}
         for name in SONGS
         for text in read_piece(DATA / f"{name}.mxl").reduced_all().values()
     ]
-    return TrainingPieces([Corpus("songs", rows)])
+    return training_pieces([Corpus("songs", rows)])
 
 
-@pytest.mark.parametrize("key", ["C", "F#"])
+@pytest.mark.parametrize("key", ["C", "F#", "Db"])
 def test_a_copy_is_found_in_any_key(pieces, key):
     text = read_piece(DATA / "duchambge_ronde.mxl").reduced(key)
     # As a model writes it: stream headers, and a prompt before it.
     drawn = "%Romantic\n%Duchambge, Pauline\n%Art Song\n%end\n" + decode(encode_training(text))
     assert "[r:0/" in drawn
-    assert pieces.closest(drawn) == ("songs: duchambge_ronde", 1.0)
+    found = pieces.closest(drawn)
+    assert found.piece == "songs: duchambge_ronde"
+    # A note that a key spells otherwise takes the runs over it.
+    assert found.containment > 0.95
 
 
 def test_half_a_copy_counts_half(pieces):
@@ -50,11 +54,19 @@ def test_other_music_is_far(pieces):
 
 
 def test_containment_is_of_the_sample():
-    short, long = "abcdefgh" * 8, "abcdefgh" * 8 + "z" * 2 * RUN
-    assert containment(runs(short), runs(long)) == 1.0
-    assert containment(runs(long), runs(short)) < 1.0
+    short = "[V:1]" + "CDEF|GABc|edcB|AGFE|" * 2
+    long = short + "C4|d4|E4|f4|" * 4
+    assert KnownPieces([("long", long)]).closest(short) == ("long", 1.0)
+    assert 0.3 < KnownPieces([("short", short)]).closest(long).containment < 0.9
+    assert KnownPieces([("other", "[V:1]z4|")]).closest(short) == Closest(None, 0.0)
+    assert KnownPieces([]).closest(short) is None
     assert len(runs("x" * (RUN - 1))) == 0
-    assert containment(runs(""), runs(long)) == 0.0
+
+
+def test_a_piece_has_one_form_in_all_keys():
+    assert keyless("K:C\n[r:0/0][V:1]C^F, (e) z2|") == keyless("K:D\n[V:1]D=G,f z2|")
+    assert keyless("[V:1]CE|") != keyless("[V:1]CF|")
+    assert keyless("[V:1]C2E|") != keyless("[V:1]CE2|")
 
 
 def test_samples_are_read_from_texts_and_from_lines(tmp_path):

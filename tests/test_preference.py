@@ -11,6 +11,9 @@ from notagen_jax.preference import (
     centroid,
     clamp2_scores,
     closest_pieces,
+    copying,
+    cosines,
+    nearest_others,
     plagiarism,
     scattered_staves,
     select,
@@ -86,6 +89,8 @@ def test_a_copy_of_a_ground_truth_piece_is_named():
     assert "cosine 0.99" in (plagiarism(copy, "b") or "")
     assert "to b is above 0.95" in (plagiarism(copy, "b") or "")
     assert plagiarism(Closest(0, 0.95), "a") is None
+    assert copying(0.5, "a") is None
+    assert copying(0.61, "a") == "plagiarism: 61 % of it stands note by note in a, above 50 %"
 
 
 def test_best_and_worst_tenth_with_filters():
@@ -108,6 +113,30 @@ def test_when_every_filter_fails_nothing_is_chosen_and_nothing_is_both():
     assert few == ["between"] * 3
     with pytest.raises(NotaGenError, match="portion"):
         select([0.1], [[]], portion=0.6)
+
+
+def test_places_left_go_to_the_nearly_aligned_of_the_better_half():
+    scores = [float(score) for score in range(20, 0, -1)]  # best first
+    faults = [["alignment"]] * 20
+    amiss: list[float | None] = [0.5, None, 0.3, 0.1, 0.3, *[0.9] * 5, *[0.0] * 10]
+    found = select(scores, faults, 0.2, amiss)
+    assert [n for n, verdict in enumerate(found) if verdict == "chosen"] == [0, 2, 3, 4]
+    assert found.count("rejected") == 4
+    # A whole one goes first wherever it ranks; other faults stay faults.
+    faults[12], faults[3] = [], ["alignment", "plagiarism"]
+    found = select(scores, faults, 0.1, amiss)
+    assert [n for n, verdict in enumerate(found) if verdict == "chosen"] == [2, 12]
+    faults[13] = []
+    assert select(scores, faults, 0.1, amiss) == select(scores, faults, 0.1)
+
+
+def test_nearest_others():
+    rows = np.random.default_rng(0).normal(size=(1100, 3))
+    found = nearest_others(rows)
+    table = cosines(rows, rows) - 3 * np.eye(len(rows))
+    np.testing.assert_array_equal(found, table.max(axis=1))
+    assert nearest_others(rows[:1])[0] == -1.0
+    assert cosines(rows, rows).max() == 1.0
 
 
 def test_equal_scores_keep_their_order():

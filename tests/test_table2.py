@@ -1,18 +1,22 @@
 """Table 2: what compares texts, and the page and picture of given rows."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-from eval import table2_texts
+from eval import adopt, table2_texts
 from eval.table2_measures import Row
 from eval.table2_page import markdown, plot
 from eval.table2_texts import Copying, Texts
+from eval.table2_verdict import claims, lines
 from notagen_jax import checkpoints
 from notagen_jax.config import ModelConfig
+from notagen_jax.errors import NotaGenError
 from notagen_jax.labels import Prompt
 from notagen_jax.losses import nll
 from notagen_jax.patches import encode_piece
@@ -67,13 +71,13 @@ def test_perplexity_is_that_of_the_held_out_pieces_of_the_prompts(texts, tmp_pat
 
 def test_the_closest_training_piece_of_every_sample_is_kept(texts, tmp_path):
     copied = texts.held_out[1].text  # the made-up corpora hold the same pieces
-    unknown = copied.replace("K:", "K:H")
+    other = "%a\nK:H\n[V:1]z8|\n"
     place = tmp_path / "closest.json"
-    found = texts.copying(place, [("a", copied), ("b", unknown)], lambda _: None)
-    assert (found.name, found.largest, found.mean) == ("a", 1.0, 1.0)
+    found = texts.copying(place, [("a", copied), ("b", other)], lambda _: None)
+    assert (found.name, found.largest, found.mean) == ("a", 1.0, 0.5)
     kept = json.loads(place.read_text())["found"]
     assert [row["name"] for row in kept] == ["a", "b"]
-    assert kept[1]["containment"] is None
+    assert kept[1]["containment"] == 0.0
     assert texts.copying(tmp_path / "none.json", [], lambda _: None) is None
 
 
@@ -119,3 +123,57 @@ def test_the_picture_is_the_same_for_the_same_table():
     assert picture.rstrip().endswith("</svg>")
     for title in ("CLaMP 2 score", "label accuracy", "bar alignment error", "perplexity"):
         assert f"<!-- {title}" in picture
+
+
+def test_the_claims_are_asked_of_the_rows():
+    found = {claim.name: claim for claim in claims(ROWS)}
+    assert {name: claim.holds for name, claim in found.items()} == {
+        "score": True,
+        "period": True,
+        "bar alignment error": True,
+        "second judge": True,
+    }
+    assert found["score"].figures == "0.5000, 0.6000"
+    assert "(10.0 % to 5.0 %)" in lines(list(found.values()))
+    # Within the standard error it does not agree.
+    doubtful = [*ROWS[:2], dataclasses.replace(ROWS[2], second_score=0.42, score=0.5, labels={})]
+    assert [claim.name for claim in claims(doubtful) if not claim.holds] == ["score", "second judge"]
+    assert claims(ROWS[:2]) == []
+
+
+def test_the_last_policy_is_packaged_if_the_second_judge_agrees(tmp_path):
+    """The model before it stays beside it, and the card tells of the table."""
+    run, packaged = tmp_path / "run", tmp_path / "packaged"
+    models = {place: random_params(MODEL, seed) for seed, place in enumerate(("mini", "policy"))}
+    checkpoints.save(packaged / "mini", MODEL, models["mini"], labels=(BACH,))
+    (packaged / "mini" / "MODEL_CARD.md").write_text("# mini\n")
+    checkpoints.save(run / "iteration-1" / "policy", MODEL, models["policy"], labels=(BACH,))
+    (run / "settings.json").write_text(json.dumps({"checkpoint": str(packaged / "mini")}))
+    (run / "table2").mkdir()
+    (run / "table2" / "table2.md").write_text("| K |\n")
+
+    def adopt_with(rows: list[Row]) -> None:
+        found = {"rows": [None] * len(rows), "claims": [claim._asdict() for claim in claims(rows)]}
+        (run / "table2" / "table2.json").write_text(json.dumps(found))
+        adopt.run(adopt.Adopt(run, packaged))
+
+    with pytest.raises(NotaGenError, match="the second judge does not agree"):
+        adopt_with([*ROWS[:2], dataclasses.replace(ROWS[2], second_score=0.3)])
+    with pytest.raises(NotaGenError, match="has no second judge"):
+        adopt_with([*ROWS[:2], dataclasses.replace(ROWS[2], second_score=None)])
+    assert not (packaged / "mini-finetuned").exists()
+    for _ in range(2):  # a second time, from the model that was kept
+        adopt_with(ROWS)
+        (run / "settings.json").write_text(json.dumps({"checkpoint": str(packaged / "mini-finetuned")}))
+    for name, place in (("mini", "policy"), ("mini-finetuned", "mini")):
+        found = checkpoints.load(packaged / name)
+        assert found.labels == (BACH,)
+        table = found.params["char_decoder"]["wte"]
+        np.testing.assert_allclose(table, models[place]["char_decoder"]["wte"], rtol=0.01)
+    card = (packaged / "mini" / "MODEL_CARD.md").read_text()
+    assert card == "# mini\n\n## CLaMP-DPO\n\n1 iteration from `mini-finetuned`.\n\n| K |\n"
+    assert (packaged / "mini-finetuned" / "MODEL_CARD.md").read_text() == "# mini\n"
+
+
+def test_the_finetuned_name_is_always_known():
+    assert checkpoints.locate("mini-finetuned", "mini").parent == checkpoints.locate("mini", "mini").parent

@@ -25,6 +25,7 @@ from notagen_jax.checkpoints.training import (
 from notagen_jax.errors import NotaGenError
 
 __all__ = [
+    "FINETUNED",
     "PACKAGED",
     "Adapters",
     "Checkpoint",
@@ -38,6 +39,8 @@ __all__ = [
 
 PACKAGED = "mini"
 """Name of the model that comes with the package."""
+FINETUNED = "mini-finetuned"
+"""Name of what it was before CLaMP-DPO: the same model where the package has none that had it."""
 
 
 def load(
@@ -112,8 +115,12 @@ def open_stored(
 
 
 def names_packaged(path: str | os.PathLike[str] | None, name: str = PACKAGED) -> bool:
-    """Whether `path` (None too) means the packaged model `name`; a file or folder of that name goes first."""
-    return path is None or (str(path) == name and not Path(path).exists())
+    """Whether `path` means the packaged model `name`, as None does; a file or folder of that name goes first.
+
+    `FINETUNED` means a packaged model too, where `name` is `PACKAGED`.
+    """
+    names = (name, FINETUNED) if name == PACKAGED else (name,)
+    return path is None or (str(path) in names and not Path(path).exists())
 
 
 def locate(path: str | os.PathLike[str] | None, name: str) -> Path:
@@ -123,7 +130,8 @@ def locate(path: str | os.PathLike[str] | None, name: str) -> Path:
     """
     place = Path(name if path is None else path)
     if names_packaged(path, name):
-        packaged = Path(str(resources.files("notagen_jax") / "packaged" / name))
+        folder = Path(str(resources.files("notagen_jax") / "packaged"))
+        packaged = folder / place if is_checkpoint_directory(folder / place) else folder / name
         if not is_checkpoint_directory(packaged):
             raise NotaGenError(
                 f"{packaged}: the packaged model is missing; install notagen-jax again, or name a checkpoint"

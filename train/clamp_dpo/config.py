@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.preference import PLAGIARISM, PORTION
+from notagen_jax.preference import COPYING, PLAGIARISM, PORTION
+from train.clamp_dpo.selection import Filters
 from train.dpo.config import DPOConfig
 
 
@@ -54,21 +55,26 @@ class ClampDPOConfig:
     samples: int = 100
     """Samples of each prompt that chosen and rejected are taken from."""
     evaluation_samples: int = 32
-    """Samples of each prompt that a policy is judged by, other ones."""
+    """Samples of each prompt that a policy is judged by, other ones; with 0 those that the next
+    iteration chooses from, which are drawn after the policy's training too: less to draw."""
     portion: float = PORTION
     """Share of the samples of a prompt that is chosen, and as much that is rejected."""
     plagiarism: float = PLAGIARISM
-    """Largest cosine of a chosen piece to any ground-truth piece."""
+    """Largest cosine of a chosen piece to any ground-truth piece; without effect under a judge that puts
+    most ground-truth pieces above it to one another."""
+    copying: float = COPYING
+    """Largest share of the notes of a chosen piece that stands in one ground-truth piece."""
     misaligned: float = 0.0
     """Share of bars that may be amiss in a chosen piece."""
+    fill: bool = True
+    """Where too few pieces of a prompt are aligned, choose those of the better half that nearly are."""
     sampling: SamplingConfig = SamplingConfig()
     seed: int = 0
     """Seed of all that is drawn."""
 
     def __post_init__(self) -> None:
-        for name in ("samples", "evaluation_samples"):
-            if getattr(self, name) < 1:
-                raise NotaGenError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.samples < 1 or self.evaluation_samples < 0:
+            raise NotaGenError("samples must be at least 1, and evaluation_samples not negative")
         if self.iterations < 0 or self.more_than < 0 or self.most_prompts < 0:
             raise NotaGenError("iterations, more_than and most_prompts must not be negative")
         if not 0 < self.portion <= 0.5 or int(self.samples * self.portion) < 1:
@@ -83,6 +89,13 @@ class ClampDPOConfig:
             )
         if not 0 <= self.misaligned <= 1 or not -1 <= self.plagiarism <= 1:
             raise NotaGenError("misaligned must be in [0, 1] and plagiarism in [-1, 1]")
+        if not 0 <= self.copying <= 1:
+            raise NotaGenError(f"copying must be in [0, 1], got {self.copying}")
+
+    @property
+    def filters(self) -> Filters:
+        """What a sample must pass to be chosen."""
+        return Filters(self.portion, self.plagiarism, self.copying, self.misaligned, self.fill)
 
 
 def pinned(config: ClampDPOConfig) -> dict[str, Any]:

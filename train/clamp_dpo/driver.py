@@ -3,10 +3,11 @@
 RUN/settings.json                  what the run was started with
 RUN/prompts.json                   prompts with their counts of ground truth; why some are left out
 RUN/ground_truth.safetensors       features of the ground truth
-RUN/evaluation/K/                  samples of the policy after K iterations, for nothing but judging it
+RUN/evaluation/K/                  samples of the policy after K iterations, to judge it by
     samples.jsonl features.safetensors pieces.jsonl metrics.json
 RUN/iteration-K/                   from the policy K−1 to the policy K
-    samples.jsonl features.safetensors candidates.jsonl preferences.jsonl
+    samples.jsonl features.safetensors   (without evaluation samples of their own: evaluation/K−1)
+    candidates.jsonl preferences.jsonl
     dpo/                           the training run, with reference.json
     policy/                        the policy K, a converted checkpoint
 RUN/report.json, RUN/report.md     counts and scores so far
@@ -39,6 +40,7 @@ from train.dpo.preferences import read_preferences, write_preferences
 from train.dpo.stage import train_on_preferences
 
 SETTINGS_FILE = "settings.json"
+PROMPTS_FILE = "prompts.json"
 Say = Callable[[str], None]
 
 
@@ -64,7 +66,7 @@ class Driver:
         styles = read_styles(config.ground_truth, config.split)
         known = checkpoints.open_stored(config.checkpoint).labels
         account = choose_styles(styles, known, config.more_than, config.most_prompts, config.prompts)
-        write_atomic(self.run / "prompts.json", json.dumps(account.rows(), indent=1) + "\n")
+        write_atomic(self.run / PROMPTS_FILE, json.dumps(account.rows(), indent=1) + "\n")
         return account
 
     @functools.cached_property
@@ -96,10 +98,10 @@ class Driver:
 
     def evaluate(self, k: int) -> None:
         """Draw the evaluation samples of the policy k and judge them."""
-        folder = self.run / "evaluation" / str(k)
+        folder = self._evaluation_folder(k)
         if not (folder / "metrics.json").is_file():
             say = self._saying(f"evaluation, K = {k}")
-            drawn = self._draw(folder, self.config.evaluation_samples, "evaluation", k, k, say)
+            drawn = self._evaluation_samples(k, say)
             heard, features = self._hear(folder, drawn, say)
             pieces = evaluation.evaluate(heard, features, self.truth)
             evaluation.write_evaluated(folder / "pieces.jsonl", pieces)
@@ -115,8 +117,16 @@ class Driver:
             return
         config = self.config
         say = self._saying(f"iteration {k}")
-        drawn = self._draw(folder, config.samples, "selection", k, k - 1, say)
-        heard, features = self._hear(folder, drawn, say)
+        if config.evaluation_samples:
+            source, drawn = folder, self._draw(folder, config.samples, "selection", k, k - 1, say)
+        else:
+            source, drawn = self._evaluation_folder(k - 1), self._evaluation_samples(k - 1, say)
+        heard, features = self._hear(source, drawn, say)
+        if self._above > 0.5:
+            say(
+                f"{self._above:.0%} of the ground-truth pieces have another one at a cosine above "
+                f"{config.plagiarism:g}: the judge tells no copies, they are told note by note alone"
+            )
         candidates: list[selection.Candidate] = []
         start = 0
         for style in self.truth.styles:
@@ -127,9 +137,7 @@ class Driver:
                 features[start : start + scored],
                 self.truth,
                 style.name,
-                config.portion,
-                config.plagiarism,
-                config.misaligned,
+                config.filters,
             )
             start += scored
         selection.write_candidates(folder / "candidates.jsonl", candidates)
@@ -137,8 +145,8 @@ class Driver:
         say(report.counted(counts))
         if not counts["chosen"] or not counts["rejected"]:
             raise NotaGenError(
-                f"{folder / 'candidates.jsonl'}: nothing to learn from, {report.counted(counts)}; draw more "
-                "--samples (another --run), or let --misaligned or --plagiarism pass more"
+                f"{folder / 'candidates.jsonl'}: nothing to learn from, {report.counted(counts)}; start "
+                "another --run with more --samples, or let --misaligned or --copying pass more"
             )
         write_preferences(
             folder / "preferences.jsonl",
@@ -163,10 +171,25 @@ class Driver:
 
     def report(self, done: int) -> dict[str, Any]:
         """Write what is known after `done` iterations."""
-        found = report.collect(self.run, self.account, done)
+        found = report.collect(self.run, self.account, self._above, done)
         write_atomic(self.run / "report.json", json.dumps(found, indent=1) + "\n")
         write_atomic(self.run / "report.md", report.markdown(found))
         return found
+
+    @functools.cached_property
+    def _above(self) -> float:
+        """Share of the ground-truth pieces with another one above the limit of plagiarism."""
+        return self.truth.share_above(self.config.plagiarism)
+
+    def _evaluation_folder(self, k: int) -> Path:
+        return self.run / "evaluation" / str(k)
+
+    def _evaluation_samples(self, k: int, say: Say) -> list[Drawn]:
+        """The samples that the policy k is judged by; without own ones those of the next selection."""
+        folder, count = self._evaluation_folder(k), self.config.evaluation_samples
+        if count:
+            return self._draw(folder, count, "evaluation", k, k, say)
+        return self._draw(folder, self.config.samples, "selection", k + 1, k, say)
 
     def _draw(
         self, folder: Path, count: int, purpose: Purpose, iteration: int, policy: int, say: Say
@@ -201,11 +224,12 @@ class Driver:
 def check_settings(config: ClampDPOConfig) -> None:
     """Write the settings of a new run, or compare with those that it was started with.
 
-    Raises `NotaGenError` naming the settings that changed; the number of iterations may.
+    Raises `NotaGenError` naming the settings that changed; the number of iterations may, and all may
+    while no prompt of the run is known.
     """
     path = config.run / SETTINGS_FILE
     settings = pinned(config)
-    if not path.is_file():
+    if not path.is_file() or not (config.run / PROMPTS_FILE).is_file():
         write_atomic(path, json.dumps(settings, indent=1) + "\n")
         return
     try:

@@ -10,11 +10,19 @@ from train.clamp_dpo.evaluation import Metrics
 from train.clamp_dpo.ground_truth import Account
 from train.clamp_dpo.selection import counts, read_candidates
 
+COSINES = {
+    True: "Copies are told by cosine and note by note.",
+    False: "So the judge's cosine tells no copies; they are told note by note alone.",
+}
+"""What a report says of the filter against plagiarism."""
 _REMEDY = "delete it, and run the same command again"
 
 
-def collect(run: Path, account: Account, done: int) -> dict[str, Any]:
-    """What is known of a run after `done` iterations, JSON-ready."""
+def collect(run: Path, account: Account, above: float, done: int) -> dict[str, Any]:
+    """What is known of a run after `done` iterations, JSON-ready.
+
+    `above` is the share of ground-truth pieces with another one above the limit of plagiarism.
+    """
     iterations = []
     for k in range(1, done + 1):
         candidates = read_candidates(run / f"iteration-{k}" / "candidates.jsonl")
@@ -28,6 +36,7 @@ def collect(run: Path, account: Account, done: int) -> dict[str, Any]:
             "left_out": len(account.left_out),
             "ground_truth_pieces": sum(len(style.pieces) for style in account.used),
         },
+        "judge": {"ground_truth_above_limit": above, "cosine_tells_copies": above <= 0.5},
         "iterations": iterations,
         "evaluation": [{"K": k, **metrics(run / "evaluation" / str(k))} for k in range(done + 1)],
     }
@@ -52,7 +61,8 @@ def counted(found: Mapping[str, Any]) -> str:
     """The counts of a selection on one line."""
     failing = ", ".join(f"{name} {count}" for name, count in found["failing"].items())
     return (
-        f"{found['samples']} samples, {found['scored']} scored, {found['chosen']} chosen, "
+        f"{found['samples']} samples, {found['scored']} scored, {found['chosen']} chosen "
+        f"({found['chosen_misaligned']} of them not wholly aligned), "
         f"{found['rejected']} rejected, {found['filtered']} of the best filtered out "
         f"(fail of all scored: {failing})"
     )
@@ -82,11 +92,14 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         "## Selections",
         "",
-        "| iteration | prompt | samples | scored | chosen | rejected | filtered "
+        f"{percent(found['judge']['ground_truth_above_limit'])} of the ground-truth pieces have another one "
+        f"at a cosine above the limit of plagiarism. {COSINES[found['judge']['cosine_tells_copies']]}",
+        "",
+        "| iteration | prompt | samples | scored | chosen | not wholly aligned | rejected | filtered "
         "| fail alignment | fail staves | plagiarism |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    columns = ("samples", "scored", "chosen", "rejected", "filtered")
+    columns = ("samples", "scored", "chosen", "chosen_misaligned", "rejected", "filtered")
     for iteration in found["iterations"]:
         for prompt, row in {"all": iteration["selection"], **iteration["prompts"]}.items():
             cells = [iteration["iteration"], prompt, *(row[column] for column in columns)]

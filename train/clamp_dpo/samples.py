@@ -35,6 +35,8 @@ class Request:
     """The text that sampling starts from."""
     seed: int
     """64 bits, its own."""
+    length: float
+    """Mean characters of the ground truth of its style: about how long it will be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ def requests(
             style.name,
             style.lines,
             piece_seed(seed, purpose, iteration, style.name, number),
+            sum(len(piece.text) for piece in style.pieces) / max(len(style.pieces), 1),
         )
         for style in styles
         for number in range(count)
@@ -127,7 +130,11 @@ def _sample(
     batch_size: int,
     say: Callable[[str], object],
 ) -> None:
-    """Draw the missing pieces and write each as it stops."""
+    """Draw the missing pieces and write each as it stops.
+
+    The long ones are begun first, so that at the end few rows stand idle beside one that goes on.
+    """
+    missing = sorted(missing, key=lambda request: -request.length)
     keeper = _Keeper(partial, missing, total, say)
     sampler = Sampler(checkpoint.config, checkpoint.params, batch_size)
     sampler.generate(

@@ -27,6 +27,8 @@ class Preference:
     """As the model wrote it, stream headers in."""
     score: float | None = None
     """What it was judged by, where that is known."""
+    why: str = ""
+    """Why it has its verdict, where that is known."""
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
