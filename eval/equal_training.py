@@ -2,7 +2,7 @@
 
 The same initial weights, batches in the same order, AdamW and warm-up, dropout off, float32: the two
 loss curves must lie within 1e-3 of each other at every step. The figures are printed and written as
-JSON, and the curves drawn.
+JSON, and the curves drawn; docs/equal-training.svg is such a drawing.
 """
 
 import dataclasses
@@ -51,6 +51,8 @@ class EqualTraining:
     learning_rate: float = 5e-4
     warmup_steps: int = 30
     seed: int = 0
+    plot: Path | None = None
+    """Draw the curves in this file, not in `out`."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -141,7 +143,7 @@ def run(options: EqualTraining) -> dict[str, Any]:
     ours, theirs = (np.array(losses) for losses in sides.values())
     differences = np.abs(ours - theirs) / theirs
     figures = {
-        "settings": dataclasses.asdict(options) | {"out": str(options.out)},
+        "settings": {name: value for name, value in vars(options).items() if name not in ("out", "plot")},
         "first_loss": float(theirs[0]),
         "last_loss": float(theirs[-10:].mean()),
         "largest_difference": float(differences.max()),
@@ -151,7 +153,7 @@ def run(options: EqualTraining) -> dict[str, Any]:
         "losses": sides,
     }
     write_atomic(options.out / "losses.json", json.dumps(figures, indent=1) + "\n")
-    draw(figures, options.out / "losses.svg")
+    draw(figures, options.plot or options.out / "losses.svg")
     print(
         f"{options.steps} steps, loss {figures['first_loss']:.4f} → {figures['last_loss']:.4f} nats a char; "
         f"largest relative difference {figures['largest_difference']:.2e} (step {figures['at_step']}), "

@@ -78,7 +78,7 @@ def _narrow_nll(
     patches, wanted, key = fixed
     patches, wanted = patches[:, :width], wanted[:, :width]
     rngs = None if key is None else {"dropout": key}
-    decoder = CharDecoder(config)
+    decoder = CharDecoder(config.replace(remat=False))  # a chunk's activations are small enough to keep
     logits = jnp.asarray(decoder.apply({**trained, **constants}, vectors, patches, key is None, rngs=rngs))
     chosen = jnp.take_along_axis(logits, patches.astype(jnp.int32)[..., None], axis=-1)[..., 0]
     return jnp.where(wanted, jax.nn.logsumexp(logits, axis=-1) - chosen, 0.0).sum()

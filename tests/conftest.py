@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import pytest
 
 from notagen_jax.compilation import enable_compilation_cache
@@ -16,3 +17,13 @@ def compiled_once(tmp_path_factory):
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Drop the programs of a module after its tests.
+
+    Each maps pages of its own, and Linux ends a process that has mapped more than 65,530 of them.
+    """
+    yield
+    jax.clear_caches()

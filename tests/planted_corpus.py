@@ -80,6 +80,7 @@ REASONS = {
     "rows.csv.abc": "abc2xml cannot read it",
     "no_score.mxl": "the archive holds no MusicXML document",
     "gone.mxl": "the file is missing",
+    "loop.mxl": "the file is missing",
     "missing.mxl": "the file is missing",
     "../outside.mxl": "the path leads out of the folder",
     "readme.txt": "not a score file",
@@ -119,6 +120,7 @@ def plant(folder: Path) -> None:
     with zipfile.ZipFile(folder / "no_score.mxl", "w") as archive:
         archive.writestr("cover.png", b"png")
     os.symlink(folder / "nowhere.mxl", folder / "gone.mxl")
+    os.symlink(folder / "loop.mxl", folder / "loop.mxl")
     (folder / "readme.txt").write_text("not a score")
     shutil.copy(DATA / "bach_bwv113_8.mxl", folder / "bach.mxl")
     shutil.copy(DATA / "mozart_k464_opening.mxl", folder / "mozart.mxl")
@@ -152,6 +154,7 @@ def _table() -> str:
         ("transposed.abc", "Dvořák, Antonín", "", "", "Chamber", ""),
         ("book.abc", "Dvořák, Antonín", "", "", "Chamber", ""),
         ("gone.mxl", "Wolf, Hugo", "", "", "Art Song", ""),
+        ("loop.mxl", "Wolf, Hugo", "", "", "Art Song", ""),
         ("no_score.mxl", "Wolf, Hugo", "", "", "Art Song", ""),
     ]
     rows += [(name, "Wolf, Hugo", "", "", "" if name == "nameless.abc" else "Chamber", "") for name in FILES]

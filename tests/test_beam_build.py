@@ -77,6 +77,16 @@ def test_beam_failure_is_told(tmp_path, monkeypatch):
         build.run(options)
 
 
+def test_a_runner_that_cannot_start_is_told(tmp_path):
+    needs_beam()
+    (tmp_path / "a.abc").write_text(tune(1))
+    options = build.Build(
+        tmp_path / "data", "pretrain", "mine", tmp_path, beam=True, beam_options="--runner=Fl1nk"
+    )
+    with pytest.raises(NotaGenError, match=r"--beam-options '--runner=Fl1nk': Unexpected .* FlinkRunner"):
+        build.run(options)
+
+
 def test_without_beam_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "apache_beam", None)
     (tmp_path / "a.abc").write_text(tune(1))

@@ -16,8 +16,10 @@ from notagen_jax.cli.prepare import Prepare
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score import KEYS, Score, read_piece
 from notagen_jax.score.batch import run_isolated
+from notagen_jax.score.listing import find_files
 
 DATA = Path(__file__).parent / "data"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys)
     report = account(out)
     assert (report["found"], report["kept"]) == (4, 2)
     assert set(report["refused_by_reason"]) == {"not well-formed XML", "the file is empty"}
+    assert report["other_files"] == [str(scores / "notes.txt")]
     names = {piece["source"]: piece["name"] for piece in report["pieces"]}
     name = names[str((scores / "chorale.mxl").resolve())]
     piece = read_piece(scores / "chorale.mxl")
@@ -61,6 +64,30 @@ def test_writes_every_text_and_accounts_for_every_file(scores, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "4 scores = 2 kept + 2 refused" in printed
     assert "broken.xml: not well-formed XML" in printed
+    assert "1 other files, which are no scores: .txt 1" in printed
+
+
+def test_what_a_folder_holds_is_found_or_named(scores, monkeypatch):
+    (scores / "sub" / "linked").symlink_to(scores, target_is_directory=True)
+    (scores / "loop.mxl").symlink_to(scores / "loop.mxl")
+    found, others = find_files([scores])
+    names = ["broken.xml", "chorale.mxl", "empty.mxl", "loop.mxl", "Chorale.mxl"]
+    assert [path.name for path in found] == names
+    assert others == [scores / "notes.txt", scores / "sub" / "linked"]
+    out = scores / "out"
+    assert run(scores, out=out) == 0
+    (line,) = account(out)["refused_by_reason"]["the file cannot be read"]
+    assert line.startswith(f"{scores / 'loop.mxl'}: ")
+    real = os.scandir
+
+    def closed(path):
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(NotaGenError, match=r"sub: the folder cannot be read \(Permission denied\)"):
+        find_files([scores])
 
 
 def test_pieces_of_one_name_get_two_names(scores, tmp_path):
@@ -189,27 +216,30 @@ def test_names_that_no_file_can_have(scores, tmp_path):
 def test_an_interrupt_leaves_what_a_later_run_goes_on_from(tmp_path):
     folder = tmp_path / "scores"
     folder.mkdir()
-    for number in range(12):
+    for number in range(4):
         shutil.copy(DATA / "mozart_k464_opening.mxl", folder / f"{number}.mxl")
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "notagen_jax", "prepare", str(folder), "--out", str(out)]
+    program = (
+        "import sys; from notagen_jax.cli import main, prepare; from tests import hanging_converter\n"
+        "prepare.prepare_score = hanging_converter.prepare_score_or_hang\n"
+        "if __name__ == '__main__': main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", program, "prepare", str(folder), "--out", str(out), "--processes", "1"]
     process = subprocess.Popen(
-        [*command, "--processes", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     journal = out / "pieces.jsonl"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (not journal.exists() or journal.read_text().count("\n") < 2):
+    while process.poll() is None and not (journal.exists() and journal.read_text().count("\n") == 3):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
     assert said.strip() == "notagen: interrupted; files already written are whole"
-    written = [json.loads(line)["name"] for line in journal.read_text().splitlines()]
-    assert 2 <= len(written) < 12
+    assert process.returncode == 130
+    assert [json.loads(line)["name"] for line in journal.read_text().splitlines()] == ["0", "1", "2"]
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
     run(folder, out=out)
     report = account(out)
-    assert (report["kept"], report["written_before"]) == (12, len(written))
+    assert (report["kept"], report["written_before"]) == (4, 3)
 
 
 def test_nothing_kept_is_a_failure(scores, tmp_path):

@@ -38,6 +38,8 @@ def refusal(path: Path) -> ScoreError:
         ("a.xml", b"hello", "not well-formed XML"),
         ("a.xml", b"<score-partwise><part>", "not well-formed XML"),
         ("a.xml", b'<?xml version="1.0" encoding="klingon"?><score-partwise/>', "not well-formed XML"),
+        ("a.xml", EMPTY_SCORE.format("é").encode("latin-1"), "not well-formed XML"),
+        ("a.xml", b'<?xml version="1.0" encoding="UTF-16"?><score-partwise/>', "not well-formed XML"),
         ("a.xml", b"<html/>", "not a MusicXML score"),
         ("a.xml", b"<score-timewise><part-list/></score-timewise>", "the score has no notes"),
         ("a.xml", LAUGHS.encode(), "the XML declares entities; remove its <!ENTITY> lines"),

@@ -1,6 +1,7 @@
 """The loader: every piece once an epoch, in rows that fit, as a pure function of (seed, step)."""
 
 import collections
+import dataclasses
 import itertools
 import pickle
 import re
@@ -230,6 +231,33 @@ def test_weights_repeat_a_source():
     items = [item for row in range(loader.order.rows) for item in loader.row_items(row)]
     counts = collections.Counter((item.corpus, item.piece) for item in items)
     assert counts == {**{(0, piece): 3 for piece in range(2)}, **{(1, piece): 1 for piece in range(4)}}
+
+
+@pytest.mark.parametrize("keys", ["original", "uniform"])
+def test_long_pieces_are_left_out_of_training_and_held_out(keys):
+    pieces = corpus(9)
+    for row in pieces.rows[4 * 15 :: 15]:  # longer in one key, which only "uniform" draws for them
+        row["text"] = row["text"] + b"[V:1]CDEFGABc|\n" * 40
+    pieces = Corpus(pieces.name, pieces.rows)
+    config = DataConfig(
+        keys=keys, rows=1, length=128, prompts=True, longest=len(encode_training(PROMPT + body(6, 6)))
+    )
+    loader = Loader([pieces], config, seed=0)
+    kept = [0, 1, 2, 3] if keys == "uniform" else [0, 1, 2, 3, 4, 5, 6]
+    names = {f"piece {number}" for number in kept}
+    seen = [name for step in range(loader.order.rows) for name in loader.names(step)]
+    assert sorted(name.split(": ")[1].split(" in ")[0] for name in seen) == sorted(names)
+    batches = [*map(loader.batch, range(loader.order.rows)), *held_out_batches(pieces, config, 64)]
+    texts = [re.search("N:(.*)", text)[1] for batch in batches for text in pieces_of(batch)]
+    assert sorted(texts) == sorted([*names, *names])
+    everything = Loader([pieces], dataclasses.replace(config, longest=10_000), seed=0)
+    assert everything.corpora == [pieces]
+    few = dataclasses.replace(config, longest=9)
+    for use in (lambda: Loader([pieces], few, seed=0), lambda: held_out_batches(pieces, few, 64)):
+        with pytest.raises(
+            NotaGenError, match=r"made-up: none of 9 pieces .*data.longest \(9\).* shortest has \d\d"
+        ):
+            use()
 
 
 def test_weights_must_match_the_sources():

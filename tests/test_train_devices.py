@@ -1,5 +1,6 @@
 """Eight devices, as copies or as a mesh, against one: the same losses, parameters and checkpoints."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,9 @@ import json
 from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
-from notagen_jax.model import init_params
+from notagen_jax import char_chunks
 from tests.test_train_step import TINY, packed_batch
+from tests.tiny_composer import random_params
 from train import optimizer as optimizers
 from train.checkpointing import RunCheckpoints
 from train.config import DeviceConfig, OptimizerConfig
@@ -30,9 +32,11 @@ from train.devices import Devices
 from train.likelihood import likelihood_loss
 from train.step import LossSums, global_rows
 
+char_chunks.WIDTHS = (16,)  # one program to compile
+TINY = TINY.replace(char_chunk=16)
 out = Path(sys.argv[2])
 optimizer = optimizers.make(OptimizerConfig(1e-4, warmup_steps=2, clip=1.0), 10)
-start = jax.device_get(jax.jit(init_params, static_argnums=0)(TINY, jax.random.key(0)))
+start = random_params(TINY)
 loss = likelihood_loss(TINY)
 
 def contrast(params, frozen, batch, key):
@@ -95,6 +99,8 @@ def run(devices: int, out: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(devices), str(out)],
         cwd=ROOT,
+        # Compiling costs most of the time here, and what it optimises is not looked at.
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
         capture_output=True,
         text=True,
         check=False,

@@ -11,8 +11,8 @@ class Account:
     found: int = 0
     kept: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
-    other_files: dict[str, int] = field(default_factory=dict)
-    """Files that are no scores, by suffix; they count nowhere."""
+    other_files: list[str] = field(default_factory=list)
+    """Files that are no scores; they count nowhere."""
 
     def drop(self, reason: str, name: str, detail: str = "") -> None:
         """Count a score that gives no rows; `detail` is what is particular to it."""
@@ -36,5 +36,5 @@ class Account:
                     self.dropped.items(), key=lambda entry: (-len(entry[1]), entry[0])
                 )
             },
-            "other_files": dict(sorted(self.other_files.items())),
+            "other_files": sorted(self.other_files),
         }

@@ -71,7 +71,7 @@ class _Convert:
 
     def __call__(self, works: tuple[Work, ...]) -> None:
         with new_segment(self._journal) as segment:
-            for outcome in run_isolated(convert, works, 1, self._seconds):
+            for outcome in run_isolated(convert, map(segment.begin, works), 1, self._seconds):
                 segment.add(outcome.item, outcome.value if isinstance(outcome, Done) else outcome.refusal)
 
 
@@ -104,6 +104,8 @@ def _run(items: Sequence[Any], work: Callable[[Any], None], folder: str, options
             settings = PipelineOptions([_QUIET, *shlex.split(options)])
             with beam.Pipeline(options=settings) as pipeline:
                 _ = pipeline | beam.Create(paths) | beam.Reshuffle() | beam.Map(_Task(work))
+        except (ValueError, ImportError) as error:  # no such runner, or one that lacks an option or a package
+            raise NotaGenError(f"--beam-options {options!r}: {' '.join(str(error).split())}") from error
         except RuntimeError as error:  # what a runner makes of whatever ended its workers
             reason = str(error).strip().splitlines()[-1]
             raise NotaGenError(

@@ -167,6 +167,7 @@ def _alone(journal: Path) -> Iterator[None]:
 
 def print_account(directory: Path) -> None:
     """Print how many scores were found, kept in each split, and dropped for each reason."""
+    from notagen_jax.score.listing import by_suffix
     from tfds_builders.score_builder import CARD, REPORT
 
     report = json.loads((directory / REPORT).read_text(encoding="utf-8"))
@@ -175,16 +176,21 @@ def print_account(directory: Path) -> None:
     for reason, files in report["dropped_by_reason"].items():
         shown = ", ".join(files[:3]) + (", …" if len(files) > 3 else "")
         print(f"  {len(files):5d} dropped: {reason}: {shown}")
+    if others := report["other_files"]:
+        print(f"  {len(others):5d} other files, which are no scores: {by_suffix(others)}")
     print(f"written to {directory} (scores by reason in {REPORT}, pieces by prompt in {CARD})")
 
 
 def main() -> int:
-    """Entry point: one line of error and status 1 for what the user can mend."""
+    """Entry point: one line of error and status 1 for what the user can mend, 130 after an interrupt."""
     try:
         return run(tyro.cli(Build))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,44 +1,39 @@
 """The score files of a folder tree, and the works in a file."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.score import SCORE_SUFFIXES, Score, is_score, scores_in
+from notagen_jax.score import Score, is_score, scores_in
+from notagen_jax.score.listing import walk
 
 
 @dataclass
 class Tree:
-    """What a folder holds: score files by their path inside it, sorted, and other files by suffix."""
+    """What a folder holds: score files by their path inside it, and the paths of all others, sorted."""
 
     scores: dict[str, Path] = field(default_factory=dict)
-    other_files: Counter[str] = field(default_factory=Counter)
+    other_files: list[str] = field(default_factory=list)
 
 
 def read_tree(folder: str | Path) -> Tree:
     """Find the score files of a folder and all below it; hidden files and folders are passed over.
 
-    Raises `NotaGenError` when there is no such folder.
+    Raises `NotaGenError` when there is no such folder, or one cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise NotaGenError(f"{folder}: no such folder")
     tree = Tree()
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(parent, name)
-            if name.startswith("."):
-                continue
-            broken_link = path.is_symlink() and path.suffix.lower() in SCORE_SUFFIXES
-            if is_score(path) or broken_link:  # which is refused by name when it is read
-                tree.scores[inside(path, folder)] = path
-            else:
-                tree.other_files[path.suffix.lower() or name] += 1
+    for path in walk(folder):
+        if is_score(path):
+            tree.scores[inside(path, folder)] = path
+        else:
+            tree.other_files.append(inside(path, folder))
     tree.scores = dict(sorted(tree.scores.items()))
+    tree.other_files.sort()
     return tree
 
 

@@ -58,6 +58,7 @@ class Segment:
         folder = Path(journal)
         identity = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
         self._tools, self._end = tools(), 0
+        self._begun: dict[str, str] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._texts: BinaryIO = (folder / f"{identity}.texts").open("wb")
@@ -65,9 +66,14 @@ class Segment:
         except OSError as error:
             raise NotaGenError(f"{journal}: cannot write ({error.strerror or error})") from error
 
+    def begin(self, work: Work) -> Work:
+        """Note the state of a score's file before it is read: if it changes meanwhile, it is read again."""
+        self._begun[work.name] = stamp(work)
+        return work
+
     def add(self, work: Work, outcome: tuple[Converted, bytes] | ScoreError) -> None:
-        """Write what became of a score; raises `NotaGenError` when the disk is full."""
-        line: dict[str, Any] = {"name": work.name, "stamp": stamp(work), "tools": self._tools}
+        """Write what became of a score that was begun; raises `NotaGenError` when the disk is full."""
+        line: dict[str, Any] = {"name": work.name, "stamp": self._begun.pop(work.name), "tools": self._tools}
         try:
             if isinstance(outcome, ScoreError):
                 line |= {"reason": outcome.reason, "detail": outcome.detail}
@@ -107,19 +113,17 @@ class Journal:
 
     def entries(self, works: Iterable[Work]) -> dict[str, Entry]:
         """What became of those works whose files are unchanged since, by name."""
-        known: dict[str, tuple[str, Entry]] = {}
+        stamps = {work.name: stamp(work) for work in works}
+        known: dict[str, Entry] = {}
         current = tools()
         for path in sorted(Path(self.folder).glob("*.jsonl")):
             size = (path.parent / f"{path.stem}.texts").stat().st_size
             for line in path.read_bytes().split(b"\n"):
                 found = _entry(line, path.stem, size, current)
-                if found is not None:
-                    known[found[1].name] = found
-        return {
-            work.name: known[work.name][1]
-            for work in works
-            if work.name in known and known[work.name][0] == stamp(work)
-        }
+                # Segments are in no order of time: what stands for another state of the file is passed over.
+                if found is not None and found[0] == stamps.get(found[1].name):
+                    known[found[1].name] = found[1]
+        return {name: known[name] for name in stamps if name in known}
 
     def texts(self, entry: Entry) -> list[str]:
         """The texts of a converted score in the order of `KEYS`.

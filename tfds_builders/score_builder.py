@@ -145,7 +145,14 @@ class ScoreBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
         if len(set(names)) < len(names):
             raise NotaGenError(f"two scores have the name {max(names, key=names.count)}")
         self._convert(listing.works)
-        kept, self.account = select(listing, Journal(self._journal).entries(listing.works), self.RULES)
+        entries = Journal(self._journal).entries(listing.works)
+        changed = [name for name in names if name not in entries]
+        if changed:
+            raise NotaGenError(
+                f"{changed[0]}: changed while it was read ({len(changed)} scores in all); start again, "
+                "which reads those anew"
+            )
+        kept, self.account = select(listing, entries, self.RULES)
         kept = {split: side for split, side in kept.items() if side}
         if not kept:
             raise NotaGenError(
@@ -170,7 +177,7 @@ class ScoreBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type
             beam_run.convert_all(todo, self._journal, self._seconds, self._beam, told)
             return
         with new_segment(self._journal) as segment:
-            outcomes = run_isolated(convert, todo, self._processes, self._seconds)
+            outcomes = run_isolated(convert, map(segment.begin, todo), self._processes, self._seconds)
             for number, outcome in enumerate(outcomes, 1):
                 segment.add(outcome.item, outcome.value if isinstance(outcome, Done) else outcome.refusal)
                 told(number)

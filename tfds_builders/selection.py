@@ -56,7 +56,7 @@ def select(
     account = Account(
         found=len(listing.works) + sum(map(len, listing.left_out.values())),
         dropped={reason: list(names) for reason, names in listing.left_out.items()},
-        other_files=dict(listing.other_files),
+        other_files=list(listing.other_files),
     )
     kept: dict[str, list[Kept]] = {split: [] for split in SPLITS}
     sides: dict[str, str] = {}

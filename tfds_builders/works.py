@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -53,8 +52,8 @@ class Listing:
 
     works: list[Work] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    other_files: Counter[str] = field(default_factory=Counter)
-    """Files that are no scores, by suffix."""
+    other_files: list[str] = field(default_factory=list)
+    """Files that are no scores."""
 
     def leave_out(self, reason: str, name: str) -> None:
         """Note a score that is not of this data set."""

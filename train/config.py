@@ -25,6 +25,9 @@ class DataConfig:
     """Rows of a batch, over all devices."""
     length: int = 1024
     """Patches of a row, at most the model's window."""
+    longest: int = 0
+    """Pieces of more patches than this, in the longest key they may be drawn in, are left out, held-out
+    ones as well; 0 keeps all."""
     packing: Literal["auto", "on", "off"] = "auto"
     """Whether short pieces share a row; auto: when that saves more than 15 % of the rows."""
     workers: int = 0
@@ -39,8 +42,8 @@ class DataConfig:
             raise NotaGenError("data.weights must be whole numbers from 1")
         if self.rows < 1 or self.length < 2:
             raise NotaGenError("data.rows must be at least 1 and data.length at least 2")
-        if self.workers < 0:
-            raise NotaGenError("data.workers must not be negative")
+        if self.workers < 0 or self.longest < 0:
+            raise NotaGenError("data.workers and data.longest must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)

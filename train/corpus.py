@@ -13,6 +13,8 @@ from notagen_jax.files import read_text
 from notagen_jax.score import KEYS
 from tfds_builders.exported import LABELS, SUFFIX, read_exported
 from tfds_builders.records import INDEX, index_file, lengths, prompt_lines, prompt_patches
+from train.config import DataConfig
+from train.keys import possible_keys
 
 
 class Rows(Protocol):
@@ -21,6 +23,22 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenRows:
+    """The rows of some pieces of a split."""
+
+    rows: Rows
+    pieces: np.ndarray
+    """int (n,): their numbers in the split."""
+
+    def __len__(self) -> int:
+        return len(self.pieces) * len(KEYS)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        piece, key = divmod(index, len(KEYS))
+        return self.rows[int(self.pieces[piece]) * len(KEYS) + key]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +121,36 @@ class Corpus:
     def piece_name(self, piece: int) -> str:
         """The stable name of a piece: the path of its score in the collection it was built from."""
         return self.rows[piece * len(KEYS)]["name"].decode()
+
+
+def longest_patches(corpus: Corpus, keys: str, prompts: bool) -> np.ndarray:
+    """Patches of each piece in the longest of the keys that it may be drawn in: int32 (pieces,).
+
+    `keys` and `prompts` are those of `DataConfig`; with `prompts` the prompt's lines count too.
+    """
+    index = corpus.index
+    possible = possible_keys(keys)[index["original_key"]]
+    longest = np.where(possible, index["patches"], 0).max(axis=1)
+    return longest + index["prompt"] if prompts else longest
+
+
+def without_long(corpus: Corpus, config: DataConfig) -> Corpus:
+    """The pieces of a corpus that `config.longest` keeps.
+
+    Raises `NotaGenError` when that is none.
+    """
+    if not config.longest:
+        return corpus
+    patches = longest_patches(corpus, config.keys, config.prompts)
+    pieces = np.flatnonzero(patches <= config.longest)
+    if len(pieces) == len(patches):
+        return corpus
+    if not len(pieces):
+        raise NotaGenError(
+            f"{corpus.name}: none of {len(patches)} pieces has at most data.longest ({config.longest}) "
+            f"patches, the shortest has {patches.min()}; give a larger data.longest, or other sources"
+        )
+    return Corpus(corpus.name, ChosenRows(corpus.rows, pieces), corpus.index[pieces])
 
 
 def open_corpus(folder: str, split: str) -> Corpus:

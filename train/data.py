@@ -16,8 +16,8 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import encode_piece, window
 from notagen_jax.score import KEYS
 from train.config import DataConfig
-from train.corpus import Corpus, has_held_out, open_corpus
-from train.keys import choose_key, possible_keys
+from train.corpus import Corpus, has_held_out, longest_patches, open_corpus, without_long
+from train.keys import choose_key
 from train.packing import RowOrder
 from train.prefetch import ahead
 
@@ -42,9 +42,10 @@ class Loader:
     def __init__(self, corpora: Sequence[Corpus], config: DataConfig, seed: int) -> None:
         """Reads the indices of the corpora, not their texts.
 
-        Raises `NotaGenError` when an index is broken, or prompts are asked of a corpus without labels.
+        Raises `NotaGenError` when an index is broken, no piece of a corpus is short enough for
+        `config.longest`, or prompts are asked of a corpus without labels.
         """
-        self.corpora = list(corpora)
+        self.corpora = [without_long(corpus, config) for corpus in corpora]
         self.config = config
         self.seed = seed
         weights = config.weights or (1,) * len(self.corpora)
@@ -56,17 +57,14 @@ class Loader:
 
     def _room(self, corpus: Corpus) -> np.ndarray:
         """Patches that each piece may take of a row, whichever of its possible keys is drawn: int32."""
-        index = corpus.index
-        possible = possible_keys(self.config.keys)[index["original_key"]]
-        longest = np.where(possible, index["patches"], 0).max(axis=1)
         if self.config.prompts:
-            unlabelled = np.flatnonzero(index["prompt"] == 0)
+            unlabelled = np.flatnonzero(corpus.index["prompt"] == 0)
             if len(unlabelled):
                 raise NotaGenError(
                     f"{corpus.name}: {corpus.piece_name(int(unlabelled[0]))} has no labels "
                     f"({len(unlabelled)} of {len(corpus)} pieces); turn data.prompts off"
                 )
-            longest = longest + index["prompt"]
+        longest = longest_patches(corpus, self.config.keys, self.config.prompts)
         return np.minimum(longest, self.config.length).astype(np.int32)
 
     @property
@@ -101,7 +99,8 @@ class Loader:
         try:
             piece = encode_piece(corpus.text(item.piece, item.key, self.config.prompts))
         except NotaGenError as error:
-            raise NotaGenError(f"{corpus.name}, piece {item.piece} in {KEYS[item.key]}: {error}") from error
+            name = corpus.piece_name(item.piece)
+            raise NotaGenError(f"{corpus.name}, {name} in {KEYS[item.key]}: {error}") from error
         if item.window is None:
             return piece.patches[: self.config.length]
         return window(piece, self.config.length, item.window)
@@ -166,8 +165,8 @@ def held_out_batches(corpus: Corpus, config: DataConfig, most_rows: int) -> list
 
     At most `most_rows` rows; the last batch is filled up with empty rows.
     """
-    settings = dataclasses.replace(config, keys="original", sources=(), weights=())
-    loader = Loader([corpus], settings, seed=0)
+    settings = dataclasses.replace(config, keys="original", sources=(), weights=(), longest=0)
+    loader = Loader([without_long(corpus, config)], settings, seed=0)
     rows = [
         [item._replace(window=None) for item in loader.row_items(row)]
         for row in range(min(loader.order.rows, most_rows))

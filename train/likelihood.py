@@ -85,7 +85,8 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
         )
     corpora = [open_corpus(folder, "train") for folder in config.data.sources]
     held_out = [open_corpus(folder, "validation") for folder in config.data.sources if has_held_out(folder)]
-    labels = labels_of(corpora)
+    train = Loader(corpora, config.data, config.seed)
+    labels = labels_of(train.corpora)
     if config.data.prompts and jax.process_index() == 0:
         write_atomic(config.run / LABELS_FILE, labels_json(labels))
     names = [corpus.name for corpus in held_out]
@@ -95,7 +96,7 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
         params=params,
         frozen=frozen,
         loss=likelihood_loss(model, adapters),
-        train=Loader(corpora, config.data, config.seed),
+        train=train,
         held_out={
             corpus.name if names.count(corpus.name) == 1 else f"{corpus.name} ({number})": held_out_batches(
                 corpus, config.data, config.evaluate_rows

@@ -76,8 +76,13 @@ def run(stage: Stage, config: LoopConfig) -> dict[str, float]:
     A run folder with checkpoints goes on from the newest whole one: parameters, optimizer, batches
     and dropout are those of an uninterrupted run, on whatever devices. SIGTERM or SIGINT saves and
     returns. Raises `NotaGenError` when the rows do not divide over the devices, a checkpoint cannot
-    be read or written, or the loss is not finite.
+    be read or written, or the loss or its gradient is not finite.
     """
+    with StopRequest() as stop:
+        return _run(stage, config, stop)
+
+
+def _run(stage: Stage, config: LoopConfig, stop: StopRequest) -> dict[str, float]:
     devices = Devices(config.devices)
     optimizer = optimizers.make(config.optimizer, config.steps)
     shapes = devices.shapes(stage.params, optimizer)
@@ -101,13 +106,13 @@ def run(stage: Stage, config: LoopConfig) -> dict[str, float]:
     def told(step: int, metrics: Mapping[str, jax.Array]) -> dict[str, float]:
         """What update `step` says of itself, once the devices have done it."""
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]):
-            raise _not_finite(stage, config, step, values["loss"], devices.process == 0)
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            raise _not_finite(stage, config, step, values, devices.process == 0)
         if step % config.log_every == 0:
             progress.training(step, values, meter)
         return values
 
-    with progress, checkpoints, StopRequest() as stop:
+    with progress, checkpoints:
         saved_at = time.monotonic()
         unread: Mapping[str, jax.Array] | None = None
         stopping = False
@@ -196,14 +201,19 @@ def _summary(
     )
 
 
-def _not_finite(stage: Stage, config: LoopConfig, step: int, loss: float, main: bool) -> NotaGenError:
+def _not_finite(
+    stage: Stage, config: LoopConfig, step: int, values: Mapping[str, float], main: bool
+) -> NotaGenError:
     """The error of a broken update, its pieces written to the run folder for a person to look at."""
+    loss, norm = values["loss"], values["grad_norm"]
     path = config.run / f"not-finite-{step}.json"
     if main:
-        content = {"step": step, "loss": str(loss), "pieces": stage.train.names(step - 1)}
+        pieces = stage.train.names(step - 1)
+        content = {"step": step, "loss": str(loss), "grad_norm": str(norm), "pieces": pieces}
         write_atomic(path, json.dumps(content, indent=1) + "\n")
+    broken = f"the norm of the gradient is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
     return NotaGenError(
-        f"step {step}: the loss is {loss}; {path} names the pieces of its batch. Lower "
+        f"step {step}: {broken}; {path} names the pieces of its batch. Lower "
         "optimizer.learning_rate, set optimizer.clip, or mend the pieces; the same command goes on from "
         "the last checkpoint"
     )

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TextIO
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from notagen_jax.errors import NotaGenError
@@ -32,9 +33,10 @@ class Meter:
         """`flops` counts the arithmetic of an update on a batch, which is done in `dtype`."""
         self._processes = processes
         self._flops = flops
-        device, count = jax.local_devices()[0], jax.local_device_count()
-        # A CPU's peak would have to be measured, and other work on it decides what that says.
-        known = flops is not None and device.platform != "cpu"
+        # The devices of a CPU share its cores. There the peak is measured, which in bfloat16 takes long.
+        device = jax.local_devices()[0]
+        count = 1 if device.platform == "cpu" else jax.local_device_count()
+        known = flops is not None and (device.platform != "cpu" or dtype == "float32")
         self._peak = device_peak(device, dtype).flops * count if known else None
         self.restart()
 
@@ -63,8 +65,8 @@ class Meter:
         """Figures since the last call, which starts the next count.
 
         rows and patches a second over all processes; data_wait, the share of the time in which the
-        host waited for a batch; flops a second and device, and mfu, their share of the device's peak,
-        where both are known.
+        host waited for a batch; flops a second and device, and mfu, their share of the device's peak (of a
+        CPU: as measured when the run began), where both are known.
         """
         seconds = max(time.monotonic() - self._since, 1e-9)
         figures = {
@@ -92,7 +94,9 @@ class Progress:
         self._steps = config.steps
         self._first = first_step
         self._start = time.monotonic()
-        self._rate = optimizers.learning_rate(config.optimizer, config.steps)
+        # All of them now: to ask the schedule later would wait for the updates that the device is at.
+        rate = optimizers.learning_rate(config.optimizer, config.steps)
+        self._rates = np.asarray(jax.jit(jax.vmap(lambda n: jnp.float32(rate(n))))(jnp.arange(config.steps)))
         self._main = main
         self._log: TextIO | None = None
         self._scalars: Scalars | None = None
@@ -108,7 +112,7 @@ class Progress:
         rates = meter.rates()
         seconds = (time.monotonic() - self._start) / max(step - self._first, 1)
         values = {name: value for name, value in values.items() if name not in ("stop", "save")}
-        values |= {"learning_rate": float(self._rate(step - 1)), **rates}
+        values |= {"learning_rate": float(self._rates[step - 1]), **rates}
         self._record("train", step, values)
         speed = f"{rates['patches_per_second']:.0f} patches/s"
         if not rates["patches_per_second"]:

@@ -14,7 +14,8 @@ from notagen_jax.labels import Prompt
 from notagen_jax.notation.restore import restore_rests
 from notagen_jax.score import KEYS
 from train.clamp2_config import ScoreDataConfig
-from train.data import Corpus, choose_key
+from train.corpus import Corpus, without_long
+from train.keys import choose_key
 
 HostBatch = dict[str, np.ndarray]
 
@@ -38,7 +39,7 @@ class ScorePieces:
         self, corpora: Sequence[Corpus], config: ScoreDataConfig, patch_size: int, seed: int
     ) -> None:
         """Raises `NotaGenError` when no piece is left, or fewer than a batch holds."""
-        self.corpora = list(corpora)
+        self.corpora = [without_long(corpus, config) for corpus in corpora]
         self.config = config
         self.seed = seed
         weights = config.weights or (1,) * len(self.corpora)

@@ -17,7 +17,7 @@ from notagen_jax.files import write_atomic
 from notagen_jax.score.batch import SECONDS_A_PIECE, Done, run_isolated
 from notagen_jax.score.folder import Job, is_whole, name_scores, prepare_score, remove_piece, sweep
 from notagen_jax.score.journal import Journal, Unusable, Written, source_of, stamp_of
-from notagen_jax.score.listing import Score, find_scores, scores_in
+from notagen_jax.score.listing import Score, by_suffix, find_files, scores_in
 
 REPORT = "report.json"
 
@@ -44,6 +44,8 @@ class Tally:
 
     files: int = 0
     found: int = 0
+    other_files: list[str] = field(default_factory=list)
+    """Files in the folders that are no scores; they count nowhere."""
     written: list[Written] = field(default_factory=list)
     already: list[Written] = field(default_factory=list)
     refused: list[Unusable] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Tally:
             "refused_by_reason": self.refused_by_reason,
             "original_keys": dict(Counter(piece.original_key for piece in pieces).most_common()),
             "pieces": [asdict(piece) for piece in pieces],
+            "other_files": self.other_files,
         }
 
 
@@ -99,11 +102,11 @@ def prepare_all(options: Prepare) -> Tally:
         TimeRemainingColumn,
     )
 
-    files = find_scores(options.inputs, options.out)
+    files, others = find_files(options.inputs, options.out)
     scores = [score for file in files for score in scores_in(file)]
     _make_folder(options.out)
     journal = Journal(options.out)
-    tally = Tally(files=len(files), found=len(scores))
+    tally = Tally(files=len(files), found=len(scores), other_files=[str(file) for file in others])
     jobs = _jobs(scores, journal, options, tally)
     columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
@@ -171,6 +174,8 @@ def _print_account(tally: Tally, out: Path) -> None:
             print(f"        {_printable(message)}")
         if len(messages) > 3:
             print(f"        … and {len(messages) - 3} more, listed in {out / REPORT}")
+    if others := tally.other_files:
+        print(f"  {len(others):5d} other files, which are no scores: {by_suffix(others)}")
     print(f"written to {out} (account in {out / REPORT})")
 
 

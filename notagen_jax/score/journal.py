@@ -70,7 +70,8 @@ class Journal:
 
 def source_of(score: Score) -> str:
     """What identifies a score in the journal: its file's resolved path, and the tune after a colon."""
-    return str(replace(score, path=score.path.resolve()))
+    # `Path.resolve` raises for a link that leads to itself.
+    return str(replace(score, path=Path(os.path.realpath(score.path))))
 
 
 def stamp_of(score: Score) -> str:

@@ -1,7 +1,8 @@
 """Finds the scores: which files hold some, and which tunes a file of several holds."""
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -64,41 +65,70 @@ def _tunes_of(path: Path, changed: int, size: int) -> dict[str, str]:
 
 
 def is_score(path: str | Path) -> bool:
-    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into."""
+    """Whether a file has the name of a score; one named `.md` or `.zip` is looked into.
+
+    A link that leads nowhere counts by its name, so that it is refused by name and not passed over.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in (*SCORE_SUFFIXES, *MUSEDATA_SUFFIXES) or not path.is_file():
-        return False
-    return suffix in SCORE_SUFFIXES or (suffix in MUSEDATA_SUFFIXES and is_musedata(path))
+    if suffix in SCORE_SUFFIXES:
+        return path.is_file() or (path.is_symlink() and not path.is_dir())
+    return suffix in MUSEDATA_SUFFIXES and path.is_file() and is_musedata(path)
 
 
 def find_scores(inputs: Iterable[Path], out: Path | None = None) -> list[Path]:
-    """Return the score files among `inputs` and in the folders among them, sorted, each once.
+    """Return the score files among `inputs` and in the folders among them, as `find_files` finds them."""
+    return find_files(inputs, out)[0]
 
-    Hidden files and what lies under `out` are left out; a file named outright is kept whatever its
-    name. Raises `NotaGenError` when an input is missing or no score is found.
+
+def find_files(inputs: Iterable[Path], out: Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Return the score files among `inputs` and in the folders among them, and what else lies there.
+
+    Both are sorted, each file once. Hidden files and what lies under `out` are left out; a file named
+    outright counts as a score whatever its name; links to folders are not followed. Raises
+    `NotaGenError` when an input is missing, a folder cannot be read or no score is found.
     """
     inputs = list(inputs)
-    found: set[Path] = set()
+    scores: set[Path] = set()
+    others: set[Path] = set()
     out = out.resolve() if out is not None else None
     for given in inputs:
         if given.is_file():
-            found.add(given)
+            scores.add(given)
         elif given.is_dir():
-            for folder, folders, files in os.walk(given):
-                folders[:] = [
-                    name
-                    for name in folders
-                    if not name.startswith(".") and Path(folder, name).resolve() != out
-                ]
-                found.update(
-                    Path(folder, name)
-                    for name in files
-                    if not name.startswith(".") and is_score(Path(folder, name))
-                )
+            for path in walk(given, out):
+                (scores if is_score(path) else others).add(path)
         else:
             raise NotaGenError(f"{given}: no such file or folder")
-    if not found:
+    if not scores:
         listed = ", ".join(map(str, inputs))
         raise NotaGenError(f"{listed}: no score found ({' '.join(SCORE_SUFFIXES)})")
-    return sorted(found)
+    return sorted(scores), sorted(others - scores)
+
+
+def walk(top: Path, out: Path | None = None) -> Iterator[Path]:
+    """Yield the files of a folder and of all below it, and the links to folders, which are not followed.
+
+    Hidden files and folders, and the folder `out` (resolved), are passed over. Raises `NotaGenError` when
+    a folder cannot be read.
+    """
+    for folder, folders, files in os.walk(top, onerror=_unreadable):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (out is None or Path(folder, name).resolve() != out)
+        )
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            if not name.startswith("."):
+                yield Path(folder, name)
+
+
+def by_suffix(files: Iterable[str | Path]) -> str:
+    """How many files there are of each suffix, the most frequent first: `.pdf 3, .txt 1`."""
+    counts = Counter(Path(file).suffix.lower() or Path(file).name for file in files)
+    return ", ".join(f"{suffix} {count}" for suffix, count in counts.most_common())
+
+
+def _unreadable(error: OSError) -> None:
+    raise NotaGenError(f"{error.filename}: the folder cannot be read ({error.strerror or error})") from error

@@ -1,6 +1,7 @@
 """The works of a folder with scores and a metadata.csv."""
 
 import csv
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def read_rows(table: Path, columns: Iterable[str], delimiter: str = ",") -> list
 
 def _works(folder: Path, file: str, row: dict[str, str]) -> Iterable[Work]:
     path = folder / file
-    if not path.resolve().is_relative_to(folder.resolve()) and not path.is_symlink():
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) and not path.is_symlink():
         raise NotaGenError("the path leads out of the folder")
     if not path.is_file():
         raise NotaGenError("the file is missing")

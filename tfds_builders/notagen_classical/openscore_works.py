@@ -119,7 +119,7 @@ def _add_repository(repository: Path, listing: Listing) -> None:
     songs = read_rows(table, ("path", "name"), "\t") if table.is_file() else []
     titles = {row["path"]: row["name"] for row in songs}
     tree = read_tree(repository / "scores")
-    listing.other_files.update(tree.other_files)
+    listing.other_files += tree.other_files
     for file, path in tree.scores.items():
         collection = _COLLECTIONS.get(path.name[:2].lower())
         if collection is None or path.suffix.lower() not in MUSICXML_SUFFIXES:

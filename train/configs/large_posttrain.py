@@ -9,12 +9,13 @@ pre-training left it, and no number for it is published.
 """
 
 from notagen_jax.config import PRESETS
-from train.config import DataConfig, OptimizerConfig, RunConfig
+from train.config import DataConfig, OptimizerConfig, RunConfig, SampleConfig
 
 CONFIG = RunConfig(
-    model=PRESETS["large"].replace(dtype="bfloat16", remat=True),
+    model=PRESETS["large"].replace(dtype="bfloat16", remat=True, char_chunk=64),
     data=DataConfig(keys="uniform", rows=32, length=1024),
     optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=1000),
     steps=100_000,
     evaluate_every=2000,
+    samples=SampleConfig(count=8),
 )

@@ -7,12 +7,13 @@ arithmetic, recomputed activations. The paper reports no held-out loss of this s
 """
 
 from notagen_jax.config import PRESETS
-from train.config import DataConfig, OptimizerConfig, RunConfig
+from train.config import DataConfig, OptimizerConfig, RunConfig, SampleConfig
 
 CONFIG = RunConfig(
-    model=PRESETS["large"].replace(dtype="bfloat16", remat=True),
+    model=PRESETS["large"].replace(dtype="bfloat16", remat=True, char_chunk=64),
     data=DataConfig(keys="uniform", rows=32, length=1024),
     optimizer=OptimizerConfig(learning_rate=1e-4, warmup_steps=1000),
     steps=1_000_000,
     evaluate_every=5000,
+    samples=SampleConfig(count=8),
 )

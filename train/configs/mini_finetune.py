@@ -7,13 +7,14 @@ losses that this reached.
 """
 
 from notagen_jax.config import PRESETS
-from train.config import DataConfig, OptimizerConfig, RunConfig
+from train.config import DataConfig, OptimizerConfig, RunConfig, SampleConfig
 
 CONFIG = RunConfig(
-    model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8),
+    model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8, char_chunk=32),
     data=DataConfig(weights=(6, 1), keys="near", prompts=True, rows=1, length=512),
     optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=100, decay="cosine", beta2=0.98, clip=1.0),
     steps=1600,
     evaluate_every=250,
     evaluate_rows=12,
+    samples=SampleConfig(count=4, patches=300, minutes=1.0),
 )
