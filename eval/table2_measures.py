@@ -1,7 +1,7 @@
 """The measures of the paper's Table 2, for the ground truth and for the samples of a CLaMP-DPO run.
 
-CLaMP 2 score: mean over pieces of the cosine to the mean vector of their prompt's ground truth (paper
-    section 3.4; fact sheet section 6).
+CLaMP 2 score: mean over prompts of the mean cosine of its pieces to the mean vector of its ground truth
+    (paper section 3.4; fact sheet section 6).
 Second judge: the same by a CLaMP 2 model that took no part in choosing.
 Label accuracy: share of pieces to which linear classifiers on M3 features give their prompt's label
     (paper table 2; fact sheet section 8). Of the ground truth: the classifiers' test accuracy.
@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.notation import check
 from notagen_jax.preference import centroid, clamp2_scores
-from train.clamp_dpo.evaluation import Evaluated, read_evaluated, summarise
+from train.clamp_dpo.evaluation import average, read_evaluated, scores_by_style, summarise
 from train.clamp_dpo.features import features_of
 from train.clamp_dpo.ground_truth import Style, read_styles
 from train.clamp_dpo.samples import read_samples
@@ -114,8 +113,8 @@ class Measures:
             second = {name: clamp2_scores(features, centroid(features)) for name, features in vectors.items()}
         verdicts = [check(piece.text) for style in self.styles for piece in style.pieces]
         bars = sum(verdict.bars for verdict in verdicts)
-        score, score_error = _mean(scores)
-        second_score, second_error = _mean(second)
+        score, score_error = average(scores.values())
+        second_score, second_error = average(second.values())
         return Row(
             system="ground truth",
             score=score,
@@ -134,10 +133,10 @@ class Measures:
         """The evaluation samples of the policy K."""
         pieces = read_evaluated(self.run / "evaluation" / str(k) / "pieces.jsonl")
         whole = summarise(pieces)
-        scores = _by_style(pieces)
+        scores = scores_by_style(pieces)
         second = self._second_scores(k) if self.second_judge else {}
-        score, score_error = _mean(scores)
-        second_score, second_error = _mean(second)
+        score, score_error = average(scores.values())
+        second_score, second_error = average(second.values())
         return Row(
             system=f"K = {k}",
             score=score,
@@ -242,24 +241,6 @@ class _Features:
 @functools.cache
 def _open(judge: str) -> Clamp2:
     return clamp2.load(judge)
-
-
-def _mean(scores: Mapping[str, np.ndarray]) -> tuple[float | None, float | None]:
-    """Mean over the pieces of all prompts, and its standard error."""
-    values = np.concatenate(list(scores.values())) if scores else np.zeros(0)
-    if not len(values):
-        return None, None
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))) if len(
-        values
-    ) > 1 else None
-
-
-def _by_style(pieces: Sequence[Evaluated]) -> dict[str, np.ndarray]:
-    scored: dict[str, list[float]] = {}
-    for piece in pieces:
-        if piece.score is not None:
-            scored.setdefault(piece.style, []).append(piece.score)
-    return {style: np.array(scores) for style, scores in scored.items()}
 
 
 def _by_title(styles: Sequence[Style], scores: Mapping[str, np.ndarray]) -> dict[str, float]:

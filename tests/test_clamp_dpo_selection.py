@@ -251,6 +251,11 @@ def test_evaluation_counts_what_the_notation_says(tmp_path):
     assert by_style(pieces)["styles"]["all"] == by_style(pieces)["overall"]
     write_evaluated(tmp_path / "pieces.jsonl", pieces)
     assert read_evaluated(tmp_path / "pieces.jsonl") == pieces
+    # Every prompt weighs as much, however many of its pieces ended.
+    other = [dataclasses.replace(one, style="other", score=0.5) for one in pieces[:2]]
+    assert summarise([*pieces, *other]).score == pytest.approx((np.mean(scores) + 0.5) / 2)
+    assert summarise([*pieces, *other]).score_error == pytest.approx(whole.score_error / 2)
+    assert summarise([*pieces, *other[:1]]).score_error is None
     with pytest.raises(NotaGenError, match="no evaluation sample"):
         summarise([])
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,11 @@ class Metrics:
     scored: float
     """Share of samples with a score: finished, with bars whose rests could be restored."""
     score: float | None
-    """Average CLaMP 2 score: mean cosine of the scored pieces to their prompt's centroid."""
+    """Average CLaMP 2 score: mean over prompts of the mean cosine of the scored pieces to the centroid.
+
+    So a prompt whose pieces end more often weighs no more. With as many pieces of each prompt, as in
+    the paper, it is the mean over all pieces.
+    """
     score_error: float | None
     """Standard error of that mean."""
     bar_alignment_error: float | None
@@ -85,20 +89,44 @@ def evaluate(heard: Sequence[Heard], features: np.ndarray, truth: GroundTruth) -
     return found
 
 
+def average(scores: Collection[np.ndarray]) -> tuple[float | None, float | None]:
+    """Mean over prompts of the mean score of each, and its standard error; arrays (n,), one a prompt.
+
+    Prompts without a score are left out. None without any; no error where a prompt has a single one.
+    """
+    known = [values for values in scores if len(values)]
+    if not known:
+        return None, None
+    mean = float(np.mean([values.mean() for values in known]))
+    if min(map(len, known)) < 2:
+        return mean, None
+    return mean, math.sqrt(sum(values.var(ddof=1) / len(values) for values in known)) / len(known)
+
+
+def scores_by_style(pieces: Sequence[Evaluated]) -> dict[str, np.ndarray]:
+    """The scores of the scored pieces of each style that has any: arrays (n,)."""
+    found: dict[str, list[float]] = {}
+    for piece in pieces:
+        if piece.score is not None:
+            found.setdefault(piece.style, []).append(piece.score)
+    return {style: np.array(scores) for style, scores in found.items()}
+
+
 def summarise(pieces: Sequence[Evaluated]) -> Metrics:
     """Metrics over a set of evaluated pieces; raises `NotaGenError` when it is empty."""
     if not pieces:
         raise NotaGenError("no evaluation sample: set --evaluation-samples to at least 1")
-    scores = [piece.score for piece in pieces if piece.score is not None]
+    scored = sum(piece.score is not None for piece in pieces)
+    score, error = average(scores_by_style(pieces).values())
     bars = sum(piece.bars for piece in pieces)
     return Metrics(
         pieces=len(pieces),
         finished=sum(piece.finished for piece in pieces) / len(pieces),
-        scored=len(scores) / len(pieces),
-        score=float(np.mean(scores)) if scores else None,
-        score_error=float(np.std(scores, ddof=1) / math.sqrt(len(scores))) if len(scores) > 1 else None,
+        scored=scored / len(pieces),
+        score=score,
+        score_error=error,
         bar_alignment_error=sum(piece.misaligned for piece in pieces) / bars if bars else None,
-        aligned=sum(piece.aligned for piece in pieces) / max(len(scores), 1),
+        aligned=sum(piece.aligned for piece in pieces) / max(scored, 1),
     )
 
 

@@ -2,11 +2,11 @@
 
     python -m train.clamp_dpo mini --run runs/mini-clamp-dpo --ground-truth CHORALES SONGS
 
-CHORALES and SONGS as in `mini_finetune`. It starts from `mini-finetuned`, what the packaged model was
-before CLaMP-DPO. The four prompts with most ground truth × 80 samples, eight chosen and eight rejected
-of each; every policy is judged on the samples that the next iteration chooses from. 160 updates of one
-pair at a rate that moves a small model in so few. An iteration: about 1,000,000 characters drawn and
-160 pairs learned, some ten minutes.
+CHORALES and SONGS are the built data sets that `mini` was trained on (its model card). It starts from
+`mini-finetuned`, what the packaged model was before CLaMP-DPO. The four prompts with most ground truth
+× 80 samples, eight chosen and eight rejected of each; every policy is judged on the samples that the
+next iteration chooses from. 160 updates of one pair at a rate that moves a small model in so few. An
+iteration: about 1,000,000 characters drawn and 160 pairs learned, some ten minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
