@@ -74,10 +74,19 @@ def plain_accidentals(note: Element) -> None:
 
 
 def drop_going_lines(direction: Element) -> None:
-    """Pedal, wedge and octave lines that only go on (`continue`, `change` …) have no ABC."""
+    """Pedal, wedge and octave lines that only go on (`continue`, `change` …) have no ABC.
+
+    All pedal marks of a score go to the voice of the first, so one that goes on stays as the end of a line
+    that began nowhere: of that nothing is written.
+    """
     for kind in direction.findall("direction-type"):
         for element in list(kind):
-            if element.tag in _LINES and element.get("type", "") not in _LINE_TYPES:
+            if element.tag not in _LINES or element.get("type", "") in _LINE_TYPES:
+                continue
+            if element.tag == "pedal":
+                element.set("type", "stop")
+                element.set("number", "going on")
+            else:
                 kind.remove(element)
 
 
