@@ -38,7 +38,8 @@ METHOD = (
     "Ours reads the score file, checks it, and writes 16 files whole or not at all. The official steps "
     "start the converter as a process for each score, read the music again for each of 15 keys, and "
     "write each reduced text anew after each of its bars; 'as it stands' is with that last loop, "
-    "'loop mended' writes each text once. The ratio is of total times over the scores that both prepare. "
+    "'loop mended' writes each text once. What that loop costs depends on the file system of the temporary "
+    "folder (TMPDIR). The ratio is of total times over the scores that both prepare. "
     "The first score warms up our side (imports, caches) and is timed again."
 )
 
