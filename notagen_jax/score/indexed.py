@@ -32,7 +32,7 @@ _NONE: dict[str, list[Any]] = {
         *("technical/fingering", "direction-type", "words", "rehearsal"),
     )
 }
-# Tags that take more than to note the first child and its text; a look-up here is most of the work for the rest.
+# Tags that take more than to note the first child and its text.
 _SPECIAL = frozenset((*_INDEXED_INSIDE, *_UNASKED, *_NONE, *_PATHS, *_GROUPS))
 # xml2abc asks the note itself for these; notations with nothing else it would search in vain.
 _PLAIN_NOTATIONS = frozenset(("tied", "slur", "tuplet"))
