@@ -45,6 +45,15 @@ def test_becomes_readable(changes, line):
     assert body(changes).splitlines()[-1] == line
 
 
+def test_pedal_marks_go_to_the_voice_of_the_first_even_if_that_only_goes_on():
+    pitch = "<pitch><step>D</step><octave>4</octave></pitch>"
+    note = f"<note>{pitch}<duration>2</duration><voice>2</voice></note>"
+    change, start = (DIRECTION.format(f'<pedal type="{kind}"/>') for kind in ("change", "start"))
+    before = f"{change}{note}{change}{note}<backup><duration>4</duration></backup>{start}"
+    assert body({"direction": before}).splitlines()[-1] == "[V:1]D4!ped! D4|[V:2]C8|"
+    assert body({"direction": before.replace(change, "")}).splitlines()[-1] == "[V:1]D4 D4|[V:2]!ped! C8|"
+
+
 def test_composite_meter_is_summed():
     assert "M:7/4\n" in body({"beats": "3+4"})
 

@@ -5,6 +5,7 @@ a score is all that its own main program does, and saves the start of a process 
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import re
@@ -32,6 +33,9 @@ _HARMLESS = (")", "*")
 # Backquotes between notes are for the reader's eye alone (ABC standard 2.1, section 4.7).
 _BACKQUOTE = re.compile(r'("[^"\n]*"|^[A-Za-z]:.*)|`', re.MULTILINE)
 
+# xml2abc compiles one pattern anew for each note.
+_PATTERNS = SimpleNamespace(**{**vars(re), "compile": functools.cache(re.compile)})
+
 # What converters written for good scores raise on broken ones: each means "this score cannot be converted".
 _BROKEN = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError, TypeError)
 
@@ -51,6 +55,7 @@ def _converted(document: bytes) -> str:
     tree = IndexedTree(normalised(document).getroot())
     output, notices = io.StringIO(), io.StringIO()
     # The converter reads its file by this name; it is given the tree that is read already.
+    xml2abc.re = _PATTERNS
     xml2abc.E = SimpleNamespace(parse=lambda tree: tree, Element=ElementTree.Element)
     xml2abc.abcOut = xml2abc.ABCoutput("score.abc", "", 0, _OPTIONS)
     xml2abc.abcOut.outfile = output

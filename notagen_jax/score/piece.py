@@ -8,6 +8,7 @@ from pathlib import Path
 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score.clean import clean_abc
+from notagen_jax.score.collection import collection_paused
 from notagen_jax.score.convert import abc_to_musicxml, musicxml_to_abc
 from notagen_jax.score.interleave import interleave, split_voices
 from notagen_jax.score.listing import Score, scores_in, tunes_of
@@ -64,7 +65,8 @@ class Piece:
 
     def reduced_all(self) -> dict[str, str]:
         """Return the rest-reduced text in every key, in the order of `KEYS`; raises `ScoreError`."""
-        return {key: self.reduced(key) for key in KEYS}
+        with collection_paused():
+            return {key: self.reduced(key) for key in KEYS}
 
 
 def read_piece(score: str | Path | Score) -> Piece:
