@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from eval import perplexity
 from eval.perplexity import Perplexity, Scored, figures, run, score
 from eval.stream_windows import stream_windows
 from notagen_jax.checkpoints import save
@@ -17,6 +18,7 @@ from notagen_jax.losses import char_log_probs, nll_sum
 from notagen_jax.model import init_params
 from notagen_jax.patches import decode, encode_piece
 from notagen_jax.sampling.windows import next_window
+from train.corpus import Corpus
 
 DATA = Path(__file__).parent / "data"
 PIECE = encode_piece((DATA / "reduced_reichardt_wenn_ich_ihn.abc").read_text())
@@ -88,13 +90,25 @@ def test_figures_are_means_over_characters():
     assert found["bits_per_char"] == pytest.approx(0.25 / math.log(2))
 
 
-def test_the_command_scores_files(params, tmp_path, capsys):
+def test_the_command_scores_files_and_splits(params, tmp_path, capsys, monkeypatch):
     save(tmp_path / "model", CONFIG, params)
     song = DATA / "reduced_schroter_geburtstag.abc"
     report = run(Perplexity((song,), str(tmp_path / "model"), json=tmp_path / "report.json"))
     assert "overall" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["overall"] == report["overall"]
     assert report["overall"]["perplexity_char"] == pytest.approx(128, rel=0.3)  # nothing is learnt yet
+    labels = {"period": b"Romantic", "composer": b"Schroter", "instrumentation": b"Art Song"}
+    row = {"name": b"song", "text": song.read_bytes(), "original_key": 3, **labels}
+    opened = []
+
+    def open_corpus(*place: str) -> Corpus:
+        opened.append(place)
+        return Corpus("songs", [row] * 30)
+
+    monkeypatch.setattr(perplexity, "open_corpus", open_corpus)
+    split = run(Perplexity((), str(tmp_path / "model"), data=("songs",), split="train", most=1))
+    assert opened == [("songs", "train")]
+    assert split["overall"] == report["overall"] == split["by_label"]["composer: Schroter"]
     bad = tmp_path / "bad.abc"
     bad.write_text("X:1\nK:C\n")
     with pytest.raises(NotaGenError, match=r"bad\.abc: no tune body"):

@@ -148,21 +148,20 @@ def _choose(run: Path, step: int | str | None) -> int:
     folder = run / STEPS_FOLDER
     if not folder.is_dir():
         raise NotaGenError(f"{run}: no checkpoints yet; train until the first one is saved")
-    options = ocp.CheckpointManagerOptions(
-        best_fn=lambda metrics: metrics[METRIC], best_mode="min", read_only=True
-    )
-    with ocp.CheckpointManager(folder, options=options) as manager:
-        steps = whole_steps(run)
-        if not steps:
-            raise NotaGenError(f"{run}: no whole checkpoint yet; train until the first one is saved")
-        if step in (None, "last"):
-            return steps[-1]
-        best = manager.best_step() if step == "best" else None
-        best = best if best in steps else None
+    steps = whole_steps(run)
+    if not steps:
+        raise NotaGenError(f"{run}: no whole checkpoint yet; train until the first one is saved")
+    if step in (None, "last"):
+        return steps[-1]
     if step == "best":
-        if best is None:
+        options = ocp.CheckpointManagerOptions(
+            best_fn=lambda metrics: metrics[METRIC], best_mode="min", read_only=True
+        )
+        with ocp.CheckpointManager(folder, options=options) as manager:
+            losses = {number: found[METRIC] for number in steps if (found := manager.metrics(number))}
+        if not losses:
             raise NotaGenError(f"{run}: no checkpoint was evaluated, so none is best; use step last")
-        return best
+        return min(losses, key=losses.__getitem__)
     if str(step).isdecimal() and int(step) in steps:
         return int(step)
     raise NotaGenError(

@@ -4,7 +4,7 @@
     python -m train.finetune large --init checkpoints/large --run runs/large --data.sources FOLDER
 
 For 8 accelerators with 16 GB each: one row × 1,024 patches on each (`python -m eval.memory large
---data.rows 1`: 10.4 GB). On a single one, `--accumulate 8` takes them one by one. bfloat16 arithmetic,
+--data.rows 1`: 10.9 GB). On a single one, `--accumulate 8` takes them one by one. bfloat16 arithmetic,
 recomputed activations. The paper's fine-tuned large model reaches a perplexity of 1.2151 a character
 (0.281 bits).
 """

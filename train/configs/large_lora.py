@@ -5,7 +5,7 @@
     notagen convert runs/lora checkpoints/mine
 
 One GPU with 8 GB: 8 rows × 1,024 patches an update, one at a time (`python -m eval.memory large-lora`:
-3.8 GB); bfloat16 arithmetic over a frozen bfloat16 model, recomputed activations, 8.5M trained
+5.0 GB); bfloat16 arithmetic over a frozen bfloat16 model, recomputed activations, 8.5M trained
 parameters. Look at the held-out loss of your own
 pieces: it should fall below that of the checkpoint, which the first evaluation is near.
 """
