@@ -1,6 +1,6 @@
 """Fine-tuning of the packaged `mini`: prompts before the text, keys near the original.
 
-    python -m train.finetune mini --run runs/mini --init runs/mini-pretrain --data.sources CHORALES LIEDER
+    python -m train.finetune mini --run runs/mini --init runs/mini-pretrain --data.sources MUSIC21 OPENSCORE
 
 Sources and machine as in `mini_pretrain`. The model card of the packaged `mini` holds the held-out
 losses that this reached.
@@ -11,10 +11,10 @@ from train.config import DataConfig, OptimizerConfig, RunConfig, SampleConfig
 
 CONFIG = RunConfig(
     model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8, char_chunk=32),
-    data=DataConfig(weights=(6, 1), keys="near", prompts=True, rows=1, length=512),
-    optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=100, decay="cosine", beta2=0.98, clip=1.0),
-    steps=1600,
-    evaluate_every=250,
+    data=DataConfig(weights=(3, 2), keys="near", prompts=True, longest=300, rows=1, length=512),
+    optimizer=OptimizerConfig(learning_rate=6e-4, warmup_steps=100, decay="cosine", beta2=0.98, clip=1.0),
+    steps=6000,
+    evaluate_every=500,
     evaluate_rows=12,
     samples=SampleConfig(count=4, patches=300, minutes=1.0),
 )
