@@ -54,7 +54,9 @@ def compiled(config: ModelConfig) -> Any:
         return scale * nll_sum(config, params, patches, SEGMENTS)[0]
 
     shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-    return jax.jit(jax.value_and_grad(loss)).lower(shapes, PATCHES, np.float32(1)).compile()
+    # On a CPU compiling costs most of the time here, and what it optimises is not looked at.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(jax.value_and_grad(loss)).lower(shapes, PATCHES, np.float32(1)).compile(options)
 
 
 def loss_and_grad(config: ModelConfig, params: Any, patches: Any = PATCHES, scale: float = 1.0) -> Any:
