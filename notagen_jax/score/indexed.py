@@ -11,8 +11,6 @@ from xml.etree.ElementTree import Element, ElementTree
 
 _INDEXED = ("note", "direction")
 _INDEXED_INSIDE = ("notations", "direction-type")
-# Every note has some of these, and xml2abc never asks for them.
-_UNASKED = ("type", "dot")
 # The paths of two tags that are asked of a note or direction, and of what is indexed inside one.
 _PATHS = {
     parent: {child: f"{parent}/{child}" for child in children.split()}
@@ -32,8 +30,6 @@ _NONE: dict[str, list[Any]] = {
         *("technical/fingering", "direction-type", "words", "rehearsal"),
     )
 }
-# Tags that take more than to note the first child and its text.
-_SPECIAL = frozenset((*_INDEXED_INSIDE, *_UNASKED, *_NONE, *_PATHS, *_GROUPS))
 # xml2abc asks the note itself for these; notations with nothing else it would search in vain.
 _PLAIN_NOTATIONS = frozenset(("tied", "slur", "tuplet"))
 
@@ -51,16 +47,8 @@ class Indexed:
         first: dict[str, Any] = {}
         texts: dict[str, str] = {}
         every = _NONE.copy()
-        special = _SPECIAL
         for child in element:
             tag = child.tag
-            if tag not in special:
-                if tag not in first:
-                    first[tag] = child
-                    texts[tag] = child.text or ""
-                continue
-            if tag in _UNASKED:
-                continue
             found: Any = child
             if tag in _INDEXED_INSIDE:
                 # Only the first notations count, so plain ones are found as none and not passed over.

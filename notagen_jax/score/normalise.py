@@ -30,11 +30,11 @@ def normalised(document: bytes) -> ElementTree.ElementTree:
         ) from error
     if root.tag == "score-timewise":
         turn_partwise(root)
-    for tag, rules in RULES.items():
-        for element in root.iter(tag):
-            for rule in rules:
-                rule(element)
     for part in root.findall("part"):
+        for measure in part.findall("measure"):
+            for element in measure:
+                for rule in RULES.get(element.tag, ()):
+                    rule(element)
         move_marks_from_empty_staves(part)
     return ElementTree.ElementTree(root)
 
@@ -59,16 +59,18 @@ def drop_lyrics(note: Element) -> None:
         note.remove(lyric)
 
 
-def refuse_absurd_octave(octave: Element) -> None:
+def refuse_absurd_octaves(note: Element) -> None:
     """A damaged octave would become as many octave marks. Raises `ScoreError`."""
-    number = octave.text or ""
-    if len(number) > _LONGEST_OCTAVE:
-        raise ScoreError("a note's octave is out of all bounds", number[:20])
+    pitch = note.find("pitch")
+    octave = "" if pitch is None else pitch.findtext("octave", "")
+    if len(octave) > _LONGEST_OCTAVE:
+        raise ScoreError("a note's octave is out of all bounds", octave[:20])
 
 
-def plain_accidental(accidental: Element) -> None:
+def plain_accidentals(note: Element) -> None:
     """A cautionary natural before a flat or a sharp is that flat or sharp."""
-    accidental.text = _ACCIDENTALS.get(accidental.text or "", accidental.text)
+    for accidental in note.findall("accidental"):
+        accidental.text = _ACCIDENTALS.get(accidental.text or "", accidental.text)
 
 
 def drop_going_lines(direction: Element) -> None:
@@ -117,7 +119,7 @@ def drop_unknown_modes(attributes: Element) -> None:
 def move_marks_from_empty_staves(part: Element) -> None:
     """Directions, chord symbols and clefs of a staff without notes: to the part's first staff with notes."""
     measures = part.findall("measure")
-    staves = sorted({note.findtext("staff", "1") for note in part.iter("note")})
+    staves = sorted({note.findtext("staff", "1") for measure in measures for note in measure.findall("note")})
     for measure in measures:
         for element in list(measure):
             if element.tag == "attributes":
@@ -141,9 +143,7 @@ def _move(measure: Element, element: Element, staves: list[str]) -> None:
 
 
 RULES: dict[str, tuple[Callable[[Element], None], ...]] = {
-    "note": (drop_lyrics,),
-    "accidental": (plain_accidental,),
-    "octave": (refuse_absurd_octave,),
+    "note": (drop_lyrics, plain_accidentals, refuse_absurd_octaves),
     "direction": (drop_going_lines, mark_numberless_tempos),
     "attributes": (sum_composite_meters, drop_unknown_modes),
 }
