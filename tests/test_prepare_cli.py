@@ -220,7 +220,8 @@ def test_an_interrupt_leaves_what_a_later_run_goes_on_from(tmp_path):
         shutil.copy(DATA / "mozart_k464_opening.mxl", folder / f"{number}.mxl")
     out = tmp_path / "out"
     program = (
-        "import sys; from notagen_jax.cli import main, prepare; from tests import hanging_converter\n"
+        "import signal, sys; from notagen_jax.cli import main, prepare; from tests import hanging_converter\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it\n"
         "prepare.prepare_score = hanging_converter.prepare_score_or_hang\n"
         "if __name__ == '__main__': main(sys.argv[1:])\n"
     )

@@ -35,8 +35,8 @@ class Request:
     """The text that sampling starts from."""
     seed: int
     """64 bits, its own."""
-    length: float
-    """Mean characters of the ground truth of its style: about how long it will be."""
+    length: float = 0.0
+    """Mean characters of the ground truth of its style: about how long it will be; 0: not known."""
 
 
 @dataclasses.dataclass(frozen=True)
