@@ -18,6 +18,7 @@ from tfds_builders.records import INDEX, prompt_patches
 from train.config import DataConfig
 from train.data import Corpus, Loader, choose_key, held_out_batches
 from train.keys import possible_keys
+from train.likelihood import left_out
 from train.packing import RowOrder, pack
 
 PROMPT = "%Baroque\n%Bach, Johann Sebastian\n%Choral\n%end\n"
@@ -252,6 +253,9 @@ def test_long_pieces_are_left_out_of_training_and_held_out(keys):
     assert sorted(texts) == sorted([*names, *names])
     everything = Loader([pieces], dataclasses.replace(config, longest=10_000), seed=0)
     assert everything.corpora == [pieces]
+    assert left_out([pieces], everything.corpora) == []
+    (line,) = left_out([pieces], loader.corpora)
+    assert line.startswith(f"made-up: {9 - len(kept)} of 9 pieces are longer")
     few = dataclasses.replace(config, longest=9)
     for use in (lambda: Loader([pieces], few, seed=0), lambda: held_out_batches(pieces, few, 64)):
         with pytest.raises(

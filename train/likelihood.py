@@ -1,6 +1,7 @@
 """Pre-training and fine-tuning: both minimise the NLL of pieces and differ only in their data."""
 
 import math
+import sys
 from collections.abc import Sequence
 
 import jax
@@ -87,8 +88,11 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     held_out = [open_corpus(folder, "validation") for folder in config.data.sources if has_held_out(folder)]
     train = Loader(corpora, config.data, config.seed)
     labels = labels_of(train.corpora)
-    if config.data.prompts and jax.process_index() == 0:
-        write_atomic(config.run / LABELS_FILE, labels_json(labels))
+    if jax.process_index() == 0:
+        for line in left_out(corpora, train.corpora):
+            print(line, file=sys.stderr)
+        if config.data.prompts:
+            write_atomic(config.run / LABELS_FILE, labels_json(labels))
     names = [corpus.name for corpus in held_out]
     per_patch = sum(train_flops(model, config.data.length).values())
     stage = loop.Stage(
@@ -112,3 +116,12 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
 def labels_of(corpora: Sequence[Corpus]) -> list[Prompt]:
     """The prompts that the pieces of some corpora carry, each once."""
     return sorted({Prompt(*label) for corpus in corpora for label in corpus.labels()})
+
+
+def left_out(corpora: Sequence[Corpus], kept: Sequence[Corpus]) -> list[str]:
+    """A line for each corpus of which `DataConfig.longest` keeps a part."""
+    return [
+        f"{whole.name}: {len(whole) - len(part)} of {len(whole)} pieces are longer than data.longest and left out"
+        for whole, part in zip(corpora, kept, strict=True)
+        if len(part) < len(whole)
+    ]
