@@ -121,7 +121,8 @@ def labels_of(corpora: Sequence[Corpus]) -> list[Prompt]:
 def left_out(corpora: Sequence[Corpus], kept: Sequence[Corpus]) -> list[str]:
     """A line for each corpus of which `DataConfig.longest` keeps a part."""
     return [
-        f"{whole.name}: {len(whole) - len(part)} of {len(whole)} pieces are longer than data.longest and left out"
+        f"{whole.name}: {len(whole) - len(part)} of {len(whole)} pieces are longer than data.longest "
+        "and left out"
         for whole, part in zip(corpora, kept, strict=True)
         if len(part) < len(whole)
     ]
