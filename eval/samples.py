@@ -25,7 +25,7 @@ from notagen_jax.files import write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check, restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
-from notagen_jax.sampling import SamplingSettings
+from notagen_jax.sampling import settings_for
 from notagen_jax.score.batch import Done, run_isolated
 from train.clamp_dpo.samples import Drawn, Request, draw
 
@@ -47,12 +47,12 @@ class Samples:
     """Pieces of each prompt."""
     seed: int = 0
     """Seed of the first piece of each prompt; the next ones take the next seeds."""
-    top_k: int = 9
-    """Keep this many of the likeliest characters."""
-    top_p: float = 0.9
-    """Of those, keep the fewest whose probabilities reach this sum."""
-    temperature: float = 1.2
-    """Flatten (above 1) or sharpen (below 1) what is left."""
+    top_k: int | None = None
+    """Keep this many of the likeliest characters. Default: what the checkpoint advises, else 9."""
+    top_p: float | None = None
+    """Of those, keep the fewest whose probabilities reach this sum. Default: as advised, else 0.9."""
+    temperature: float | None = None
+    """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
     max_patches: int | None = None
     """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
     batch: int = 16
@@ -165,7 +165,8 @@ def run(options: Samples) -> dict[str, Any]:
         for place, (style, start) in enumerate(styles.items())
         for seed in range(options.seed, options.seed + options.number)
     ]
-    settings = SamplingSettings(
+    settings = settings_for(
+        checkpoints.locate(options.checkpoint),
         top_k=options.top_k,
         top_p=options.top_p,
         temperature=options.temperature,
@@ -178,9 +179,9 @@ def run(options: Samples) -> dict[str, Any]:
     write_atomic(options.out / VERDICTS_FILE, "".join(lines))
     report = {
         "checkpoint": options.checkpoint,
-        "top_k": options.top_k,
-        "top_p": options.top_p,
-        "temperature": options.temperature,
+        "top_k": settings.top_k,
+        "top_p": settings.top_p,
+        "temperature": settings.temperature,
         "overall": summarise(verdicts),
         "prompts": {style: summarise([v for v in verdicts if v.style == style]) for style in styles},
     }

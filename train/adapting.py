@@ -36,7 +36,7 @@ def adapters_and_base(run: Path, adapters: LoraConfig, base: Checkpoint, seed: i
     other adapters or another model.
     """
     place = base.source.absolute()
-    packaged = checkpoints.locate(None, checkpoints.PACKAGED)
+    packaged = checkpoints.locate(None)
     name = checkpoints.PACKAGED if place == packaged.absolute() else str(place)
     adapted = Adapted(adapters, base.config, name, weights_digest(base.params))
     description = run / ADAPTER_FILE

@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "load_adapters",
     "load_training",
+    "locate",
     "open_stored",
     "save",
 ]
@@ -56,7 +57,7 @@ def load(
     which is `base` where it is no longer where they were trained. Raises `NotaGenError` naming the
     path and the remedy.
     """
-    place = locate(path, PACKAGED)
+    place = locate(path)
     if _holds_adapters(place):
         return _merged(load_adapters(place, step), base)
     _refuse_base(place, base)
@@ -72,7 +73,7 @@ def load_adapters(
 
     Raises `NotaGenError` when `path` holds none.
     """
-    place = locate(path, PACKAGED)
+    place = locate(path)
     if is_adapters_folder(place):
         if step is not None:
             raise NotaGenError(
@@ -123,7 +124,7 @@ def names_packaged(path: str | os.PathLike[str] | None, name: str = PACKAGED) ->
     return path is None or (str(path) in names and not Path(path).exists())
 
 
-def locate(path: str | os.PathLike[str] | None, name: str) -> Path:
+def locate(path: str | os.PathLike[str] | None, name: str = PACKAGED) -> Path:
     """The file or folder that `path` names, None and `name` the packaged model of that name.
 
     Raises `NotaGenError` when it is none of the known kinds of checkpoint.

@@ -17,7 +17,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.labels import PROMPTS, Prompt, nearest
 from notagen_jax.notation import FORMATS, render_piece
-from notagen_jax.sampling import Progress, Sample, SamplingInterrupted, SamplingSettings, generate
+from notagen_jax.sampling import Progress, Sample, SamplingInterrupted, generate, settings_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Generate:
     """Files to write: any of abc, xml (MusicXML), midi, svg, pdf."""
     batch: int = 0
     """Pieces sampled at the same time; 0 chooses by the machine."""
-    top_k: int = 9
-    """Keep this many of the likeliest characters."""
-    top_p: float = 0.9
-    """Of those, keep the fewest whose probabilities reach this sum."""
-    temperature: float = 1.2
-    """Flatten (above 1) or sharpen (below 1) what is left."""
+    top_k: int | None = None
+    """Keep this many of the likeliest characters. Default: what the checkpoint advises, else 9."""
+    top_p: float | None = None
+    """Of those, keep the fewest whose probabilities reach this sum. Default: as advised, else 0.9."""
+    temperature: float | None = None
+    """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
     max_chars: int = 102_400
     """Give a piece up at this length."""
     max_minutes: float = 20.0
@@ -75,7 +75,8 @@ def run(options: Generate) -> int:
         raise NotaGenError(
             f"-n ({options.number}) must be at least 1, and --batch ({options.batch}) not negative"
         )
-    settings = SamplingSettings(
+    settings = settings_for(
+        checkpoints.locate(options.checkpoint),
         top_k=options.top_k,
         top_p=options.top_p,
         temperature=options.temperature,

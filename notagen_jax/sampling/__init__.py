@@ -1,5 +1,6 @@
 """Sampling pieces from a NotaGen model."""
 
+from notagen_jax.sampling.advice import settings_for
 from notagen_jax.sampling.generate import Sampler, default_batch_size, generate
 from notagen_jax.sampling.settings import (
     PieceProgress,
@@ -18,4 +19,5 @@ __all__ = [
     "SamplingSettings",
     "default_batch_size",
     "generate",
+    "settings_for",
 ]
