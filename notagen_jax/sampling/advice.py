@@ -34,7 +34,7 @@ def settings_for(
 
     Raises `NotaGenError` on a value out of bounds, or on a `sampling.json` that cannot be used.
     """
-    asked = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
+    asked: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
     given = {name: value for name, value in asked.items() if value is not None}
     settings = dataclasses.replace(_advised(source / SAMPLING_FILE), **limits)
     return dataclasses.replace(settings, **given)
