@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import tyro
 
+from eval.torch_side import give_weights, torch_device
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
@@ -101,16 +102,10 @@ def losses_in_torch(options: EqualTraining, params: Any) -> list[float]:
     import torch
 
     from eval.torch_reference import TorchNotaGen
-    from notagen_jax.checkpoints.names import official_tensors, unstack_params
+    from notagen_jax.checkpoints.names import official_tensors
 
     model = TorchNotaGen(options.model)
-    read = unstack_params(options.model, params)
-    model.load_state_dict(
-        {
-            tensor.name: torch.from_numpy(np.array(read(tensor.name)))
-            for tensor in official_tensors(options.model)
-        }
-    )
+    give_weights(model, official_tensors(options.model), params)
     model.train()
     rate = optimizers.learning_rate(options.optimizer, options.steps)
     adamw = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=0.01)
@@ -131,6 +126,7 @@ def losses_in_torch(options: EqualTraining, params: Any) -> list[float]:
 
 def run(options: EqualTraining) -> dict[str, Any]:
     """Train both, write and print the comparison, and return its figures."""
+    torch_device()
     enable_compilation_cache()
     fresh = jax.jit(init_params, static_argnums=0)(options.model, jax.random.key(options.seed))
     params = jax.device_get(fresh)

@@ -21,8 +21,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from eval.torch_side import give_weights, torch_device
 from notagen_jax import clamp2
-from notagen_jax.checkpoints.layout import unstack
 from notagen_jax.clamp2 import OFFICIAL, m3_patches
 from notagen_jax.clamp2.features import Clamp2
 from notagen_jax.clamp2.model import init_params
@@ -137,17 +137,12 @@ def load_model(options: FeatureThroughput) -> Clamp2:
 
 def official_procedure(options: FeatureThroughput, model: Clamp2) -> Callable[[list[str]], list[np.ndarray]]:
     """The official procedure with the same weights, as a function of texts."""
-    import torch
-
+    device = torch_device(options.torch_device)
     from eval.clamp2_reference import TorchClamp2
 
-    device = options.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = model.config.replace(text_heads=model.config.text_heads or 1)
     reference = TorchClamp2(config)
-    read = unstack(official_tensors(config), model.params)
-    reference.load_state_dict(
-        {tensor.name: torch.from_numpy(np.array(read(tensor.name))) for tensor in official_tensors(config)}
-    )
+    give_weights(reference, official_tensors(config), model.params)
     reference = reference.to(device).eval()
     return lambda texts: [
         reference.music_feature(m3_patches.encode(text, config.patch_size)) for text in texts

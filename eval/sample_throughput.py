@@ -20,8 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval.torch_side import give_weights, torch_device
 from notagen_jax import checkpoints
-from notagen_jax.checkpoints.names import official_tensors, unstack_params
+from notagen_jax.checkpoints.names import official_tensors
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE, PRESETS, ModelConfig
 from notagen_jax.errors import NotaGenError
@@ -180,20 +181,13 @@ def official_sampler(
     A patch costs the more the longer the piece is, so each timed patch stands for an equal share of
     the piece. What stands before it is text of about the right density; the time does not depend on it.
     """
-    try:
-        import torch
+    device = torch_device(options.torch_device, ", or leave it out with --no-torch")
+    import torch
 
-        from eval.torch_reference import TorchNotaGen
-    except ImportError as error:
-        raise NotaGenError(
-            f"the official way needs PyTorch and transformers ({error}): pip install torch transformers, or "
-            "leave it out with --no-torch"
-        ) from error
-    device = options.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
+    from eval.torch_reference import TorchNotaGen
+
     model = TorchNotaGen(config, attention="sdpa")
-    read = unstack_params(config, params)
-    names = [tensor.name for tensor in official_tensors(config)]
-    model.load_state_dict({name: torch.from_numpy(np.array(read(name))) for name in names})
+    give_weights(model, official_tensors(config), params)
     model = model.to(device).eval()
     filler = np.random.default_rng(0).integers(32, 127, (options.patches, PATCH_SIZE), np.uint8)
     piece = torch.from_numpy(np.concatenate([prompt, filler]).astype(np.int64)).to(device)

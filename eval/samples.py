@@ -21,16 +21,17 @@ from eval import readers
 from notagen_jax import checkpoints
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
-from notagen_jax.files import write_atomic
+from notagen_jax.files import read_text, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check, restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
-from notagen_jax.sampling import settings_for
+from notagen_jax.sampling import SamplingSettings, settings_for
 from notagen_jax.score.batch import Done, run_isolated
 from train.clamp_dpo.samples import Drawn, Request, draw
 
 VERDICTS_FILE = "verdicts.jsonl"
 REPORT_FILE = "report.json"
+SETTINGS_FILE = "settings.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +174,7 @@ def run(options: Samples) -> dict[str, Any]:
         max_patches=options.max_patches,
         max_seconds=float("inf"),
     )
+    _check_settings(options, settings)
     drawn = draw(options.out, lambda: checkpoint, wanted, settings, min(options.batch, len(wanted)), say=_say)
     verdicts = judge_all(drawn, options.processes)
     lines = [json.dumps({**dataclasses.asdict(v), "opens": v.opens}) + "\n" for v in verdicts]
@@ -188,6 +190,21 @@ def run(options: Samples) -> dict[str, Any]:
     write_atomic(options.out / REPORT_FILE, json.dumps(report, indent=1) + "\n")
     show(report)
     return report
+
+
+def _check_settings(options: Samples, settings: SamplingSettings) -> None:
+    """Note how the samples in a folder are drawn; raises `NotaGenError` when they were drawn otherwise."""
+    path = options.out / SETTINGS_FILE
+    asked = {"checkpoint": options.checkpoint, **dataclasses.asdict(settings)}
+    if path.is_file():
+        kept = json.loads(read_text(path, "delete the folder, and its samples are drawn again"))
+        changed = [name for name in asked if kept.get(name) != asked[name]]
+        if changed:
+            others = ", ".join(f"{name} {kept.get(name)}" for name in changed)
+            raise NotaGenError(
+                f"{options.out}: its samples were drawn with {others}; choose another --out, or delete it"
+            )
+    write_atomic(path, json.dumps(asked, indent=1) + "\n")
 
 
 def judge_all(drawn: Sequence[Drawn], processes: int) -> list[Verdict]:

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from eval.torch_reference import TorchNotaGen
-from notagen_jax.checkpoints.names import official_tensors, unstack_params
+from eval.torch_side import give_weights
+from notagen_jax.checkpoints.names import official_tensors
 from notagen_jax.config import ModelConfig
 from notagen_jax.patches import BOS, PAD
 
@@ -93,7 +94,5 @@ def trainer(
 def twin(config: ModelConfig, form: Form, params: Any) -> TorchNotaGen:
     """The model of a form, with the weights of our parameters."""
     model = TorchNotaGen(config, ATTENTION[form])
-    read = unstack_params(config, params)
-    names = [tensor.name for tensor in official_tensors(config)]
-    model.load_state_dict({name: torch.from_numpy(np.array(read(name))) for name in names})
+    give_weights(model, official_tensors(config), params)
     return model

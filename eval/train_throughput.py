@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval.torch_side import torch_device
 from eval.train_batches import HostBatch, batches
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import PATCH_SIZE, PRESETS, ModelConfig
@@ -188,16 +189,11 @@ def our_side(config: ModelConfig, params: Any, batch: HostBatch) -> Side:
 
 def torch_side(options: TrainThroughput, config: ModelConfig, params: Any, form: Any) -> Side:
     """A form of the PyTorch twin; raises `NotaGenError` when PyTorch or transformers is missing."""
-    try:
-        import torch
+    device = torch_device(options.torch_device, ", or leave it out with an empty --torch")
+    import torch
 
-        from eval.torch_training import trainer, twin
-    except ImportError as error:
-        raise NotaGenError(
-            f"the comparison needs PyTorch and transformers ({error}): pip install torch transformers, or "
-            "leave it out with an empty --torch"
-        ) from error
-    device = options.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
+    from eval.torch_training import trainer, twin
+
     if device == "cpu":
         precision = torch.bfloat16 if form == "tuned" and config.dtype == "bfloat16" else torch.float32
     else:

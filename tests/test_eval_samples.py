@@ -1,5 +1,6 @@
 """Judging samples: three foreign readers, shares over pieces, and a run that goes on."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -93,6 +94,8 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
     before = (tmp_path / "samples.jsonl").stat().st_mtime_ns
     assert run(options) == report
     assert (tmp_path / "samples.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(NotaGenError, match=r"drawn with temperature 1\.2; choose another --out"):
+        run(dataclasses.replace(options, temperature=1.0))
 
 
 def test_a_prompt_is_three_labels():
