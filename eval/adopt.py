@@ -9,12 +9,10 @@ card gets the table.
 """
 
 import dataclasses
-import json
 import shutil
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import tyro
 
@@ -24,7 +22,7 @@ from notagen_jax import checkpoints
 from notagen_jax.checkpoints import FINETUNED, PACKAGED
 from notagen_jax.checkpoints.directory import write_directory
 from notagen_jax.errors import NotaGenError
-from notagen_jax.files import read_text, write_atomic
+from notagen_jax.files import read_json, read_text, write_atomic
 
 CARD = "MODEL_CARD.md"
 SECTION = "\n## CLaMP-DPO\n"
@@ -48,8 +46,9 @@ def run(options: Adopt) -> Path:
     cannot be read; then nothing is changed.
     """
     remedy = "run `python -m eval.table2 RUN --second-judge JUDGE` first"
-    table = _json(options.run / FOLDER / "table2.json", remedy)
-    settings = _json(options.run / "settings.json", "give the folder of a run of `python -m train.clamp_dpo`")
+    table = read_json(options.run / FOLDER / "table2.json", remedy)
+    run_remedy = "give the folder of a run of `python -m train.clamp_dpo`"
+    settings = read_json(options.run / "settings.json", run_remedy)
     asked = [claim for claim in table["claims"] if claim["name"] == SECOND_JUDGE]
     if not asked:
         raise NotaGenError(f"{options.run}: its table has no second judge; {remedy}")
@@ -60,6 +59,7 @@ def run(options: Adopt) -> Path:
     last = len(table["rows"]) - 2
     before = checkpoints.open_stored(settings["checkpoint"])
     after = checkpoints.open_stored(options.run / f"iteration-{last}" / "policy")
+    after = dataclasses.replace(after, advice=before.advice)
     target, kept = options.packaged / PACKAGED, options.packaged / FINETUNED
     card = target / CARD
     text = read_text(card, "give the folder of the packaged models") if card.is_file() else f"# {PACKAGED}\n"
@@ -74,13 +74,6 @@ def run(options: Adopt) -> Path:
         card, f"{text}{SECTION}\n{last} iteration{'s' if last > 1 else ''} from `{FINETUNED}`.\n\n{page}"
     )
     return target
-
-
-def _json(path: Path, remedy: str) -> Any:
-    try:
-        return json.loads(read_text(path, remedy))
-    except ValueError as error:
-        raise NotaGenError(f"{path}: not a JSON file ({error}); {remedy}") from error
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import tyro
 
+from eval.drawing import new_picture
 from eval.torch_side import give_weights, torch_device
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.config import ModelConfig
@@ -126,7 +127,8 @@ def losses_in_torch(options: EqualTraining, params: Any) -> list[float]:
 
 def run(options: EqualTraining) -> dict[str, Any]:
     """Train both, write and print the comparison, and return its figures."""
-    torch_device()
+    torch_device()  # what is missing shows before hours of training, not after
+    new_picture(1, 1)
     enable_compilation_cache()
     fresh = jax.jit(init_params, static_argnums=0)(options.model, jax.random.key(options.seed))
     params = jax.device_get(fresh)
@@ -160,11 +162,7 @@ def run(options: EqualTraining) -> dict[str, Any]:
 
 def draw(figures: dict[str, Any], path: Path) -> None:
     """The two curves, one over the other, and their relative difference below, as SVG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NotaGenError("drawing needs matplotlib; run `pip install 'notagen-jax[eval]'`") from error
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = new_picture(7, 5)
     curves, difference = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     ours, theirs = figures["losses"].values()
     steps = np.arange(1, len(ours) + 1)

@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import tyro
 
 from notagen_jax.errors import NotaGenError
-from notagen_jax.files import read_text, write_atomic
+from notagen_jax.files import read_json, write_atomic
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "torch", "transformers")
 ROOT = Path(__file__).parent.parent
@@ -123,7 +123,7 @@ def run(options: GpuReport) -> str:
     results: dict[str, dict[str, Any]] = {}
     for part in parts:
         path = options.out / f"{part.name.replace(', ', '-').replace(' ', '-')}.json"
-        before = json.loads(read_text(path, "delete it")) if path.is_file() else None
+        before = read_json(path, "delete it") if path.is_file() else None
         wanted = not options.parts or part.name in options.parts
         if before is not None and ("error" not in before or not wanted):
             results[part.name] = before

@@ -24,7 +24,7 @@ def check_installed() -> None:
     try:
         import music21  # noqa: F401
     except ImportError as error:
-        raise NotaGenError("music21 is not installed; run `pip install 'notagen-jax[data]'`") from error
+        raise NotaGenError("music21 is not installed; run `pip install 'notagen-jax[kern]'`") from error
 
 
 def abc2midi_fault(interleaved: str) -> str | None:

@@ -91,12 +91,12 @@ def run(options: SampleThroughput) -> dict[str, Any]:
     if not options.batches or min(options.batches) < 1 or options.rounds < 1 or options.official_patches < 1:
         raise NotaGenError("--batches, --rounds and --official-patches must be at least 1")
     enable_compilation_cache()
+    official = official_sampler(options, config, params, prompt) if options.torch else None
     samplers = {
         batch: Sampler(config.replace(dtype=options.dtype), params, default_batch_size(batch))
         for batch in options.batches
     }
     starts = {batch: first_patches(sampler, batch) for batch, sampler in samplers.items()}
-    official = official_sampler(options, config, params, prompt) if options.torch else None
     measured: dict[str, list[Timing]] = {str(batch): [] for batch in options.batches}
     theirs: list[Timing] = []
     if official is not None:

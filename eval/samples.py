@@ -19,15 +19,17 @@ from rich.progress import Progress
 
 from eval import readers
 from notagen_jax import checkpoints
+from notagen_jax.checkpoints.adapters import weights_digest
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
-from notagen_jax.files import read_text, write_atomic
+from notagen_jax.files import read_json, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check, restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
-from notagen_jax.sampling import SamplingSettings, settings_for
+from notagen_jax.sampling import settings_for
 from notagen_jax.score.batch import Done, run_isolated
-from train.clamp_dpo.samples import Drawn, Request, draw
+from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, Drawn, Request, draw
+from train.progress import say_to_stderr
 
 VERDICTS_FILE = "verdicts.jsonl"
 REPORT_FILE = "report.json"
@@ -167,15 +169,19 @@ def run(options: Samples) -> dict[str, Any]:
         for seed in range(options.seed, options.seed + options.number)
     ]
     settings = settings_for(
-        checkpoints.locate(options.checkpoint),
+        checkpoint,
         top_k=options.top_k,
         top_p=options.top_p,
         temperature=options.temperature,
         max_patches=options.max_patches,
         max_seconds=float("inf"),
     )
-    _check_settings(options, settings)
-    drawn = draw(options.out, lambda: checkpoint, wanted, settings, min(options.batch, len(wanted)), say=_say)
+    weights = weights_digest(checkpoint.params)
+    _check_settings(
+        options.out, {"weights": weights, "prompts": list(styles), **dataclasses.asdict(settings)}
+    )
+    batch = min(options.batch, len(wanted))
+    drawn = draw(options.out, lambda: checkpoint, wanted, settings, batch, say_to_stderr)
     verdicts = judge_all(drawn, options.processes)
     lines = [json.dumps({**dataclasses.asdict(v), "opens": v.opens}) + "\n" for v in verdicts]
     write_atomic(options.out / VERDICTS_FILE, "".join(lines))
@@ -192,18 +198,19 @@ def run(options: Samples) -> dict[str, Any]:
     return report
 
 
-def _check_settings(options: Samples, settings: SamplingSettings) -> None:
+def _check_settings(out: Path, asked: dict[str, Any]) -> None:
     """Note how the samples in a folder are drawn; raises `NotaGenError` when they were drawn otherwise."""
-    path = options.out / SETTINGS_FILE
-    asked = {"checkpoint": options.checkpoint, **dataclasses.asdict(settings)}
+    path = out / SETTINGS_FILE
     if path.is_file():
-        kept = json.loads(read_text(path, "delete the folder, and its samples are drawn again"))
-        changed = [name for name in asked if kept.get(name) != asked[name]]
-        if changed:
-            others = ", ".join(f"{name} {kept.get(name)}" for name in changed)
-            raise NotaGenError(
-                f"{options.out}: its samples were drawn with {others}; choose another --out, or delete it"
-            )
+        kept = read_json(path, "delete the folder, and its samples are drawn again")
+        changed = [name for name in asked if not isinstance(kept, dict) or kept.get(name) != asked[name]]
+    else:
+        changed = list(asked) if (out / SAMPLES_FILE).is_file() or (out / PARTIAL_FOLDER).is_dir() else []
+    if changed:
+        raise NotaGenError(
+            f"{out}: its samples were drawn with other settings ({', '.join(changed)}; {SETTINGS_FILE} tells "
+            "them); give these again, choose another --out, or delete the folder"
+        )
     write_atomic(path, json.dumps(asked, indent=1) + "\n")
 
 
@@ -247,14 +254,10 @@ def show(report: dict[str, Any]) -> None:
         print("  ".join([f"{name:{width}}", f"{row['pieces']:6d}", *shares]))
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def main() -> None:
     """Entry point: exit 1 with one message on a mendable error."""
     try:
-        run(tyro.cli(Samples, description=__doc__))
+        run(tyro.cli(Samples, prog="python -m eval.samples", description=__doc__))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

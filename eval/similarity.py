@@ -1,4 +1,4 @@
-"""The training piece closest to a sampled one, by text: `python -m eval.similarity --data FOLDER… FILE…`.
+"""The training piece closest to a sampled one, by text: `python -m eval.similarity FILE… --data FOLDER…`.
 
 The measure is containment, the share of a sample's text that stands in one training piece, whatever
 the keys of both (`train.clamp_dpo.copying`).

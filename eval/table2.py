@@ -21,6 +21,7 @@ from eval.table2_verdict import claims, lines
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
+from train.progress import say_to_stderr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,7 @@ def run(options: Table2) -> list[Row]:
     Raises `NotaGenError` when the folder holds no evaluated run.
     """
     enable_compilation_cache()
-    measures = Measures(options.run, options.second_judge, options.label_model, _say)
+    measures = Measures(options.run, options.second_judge, options.label_model, say_to_stderr)
     if not measures.iterations:
         raise NotaGenError(f"{options.run}: nothing is evaluated yet; let `python -m train.clamp_dpo` go on")
     rows = [measures.ground_truth_row(), *(measures.row(k) for k in measures.iterations)]
@@ -66,10 +67,6 @@ def run(options: Table2) -> list[Row]:
     write_atomic(out / "table2.svg", plot(rows))
     print(page)
     return rows
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

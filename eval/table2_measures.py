@@ -16,10 +16,8 @@ Finished: share of samples that came to their end within the limit of characters
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,8 +25,7 @@ from eval.label_accuracy import FittedClassifier, label_accuracy, label_classifi
 from eval.table2_texts import Copying, Texts
 from notagen_jax import clamp2
 from notagen_jax.clamp2 import Clamp2
-from notagen_jax.errors import NotaGenError
-from notagen_jax.files import read_text, write_atomic
+from notagen_jax.files import read_json, write_atomic
 from notagen_jax.notation import check
 from notagen_jax.preference import centroid, clamp2_scores
 from train.clamp_dpo.evaluation import average, read_evaluated, scores_by_style, summarise
@@ -77,7 +74,7 @@ class Measures:
         self.run = run
         self.say = say
         remedy = "give the folder of a run of `python -m train.clamp_dpo`"
-        self.settings = _json(run / "settings.json", remedy)
+        self.settings = read_json(run / "settings.json", remedy)
         self.second_judge = second_judge
         self.label_model = label_model or second_judge or self.settings["clamp2"]
 
@@ -89,7 +86,7 @@ class Measures:
     @functools.cached_property
     def styles(self) -> list[Style]:
         """The prompts that the run works on, in its order."""
-        rows = _json(self.run / "prompts.json", "run the same training command again")
+        rows = read_json(self.run / "prompts.json", "run the same training command again")
         by_name = {style.name: style for style in self.every_style}
         return [by_name[row["name"]] for row in rows if not row["left_out"]]
 
@@ -249,10 +246,3 @@ def _by_title(styles: Sequence[Style], scores: Mapping[str, np.ndarray]) -> dict
 
 def _texts(heard: Sequence[Heard]) -> list[str]:
     return [sample.text for sample in heard if sample.text is not None]
-
-
-def _json(path: Path, remedy: str) -> Any:
-    try:
-        return json.loads(read_text(path, remedy))
-    except ValueError as error:
-        raise NotaGenError(f"{path}: not a JSON file ({error}); {remedy}") from error

@@ -4,9 +4,10 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from eval.drawing import new_picture
 from eval.table2_measures import LABELS, Row
 from eval.table2_texts import Copying
-from notagen_jax.errors import NotaGenError
+from train.clamp_dpo.report import figure
 
 Cell = Callable[[Row], str]
 
@@ -23,7 +24,7 @@ def markdown(rows: Sequence[Row], names: Mapping[str, Any]) -> str:
             lines += ["", f"{title} by prompt", ""]
             lines += [_line(["prompt", *(row.system for row in rows)]), _line(["---"] * (len(rows) + 1))]
             for prompt in prompts:
-                lines.append(_line([prompt, *(_figure(getattr(row, of).get(prompt)) for row in rows)]))
+                lines.append(_line([prompt, *(figure(getattr(row, of).get(prompt)) for row in rows)]))
     return "\n".join(lines) + "\n"
 
 
@@ -32,19 +33,10 @@ def plot(rows: Sequence[Row]) -> str:
 
     Raises `NotaGenError` when matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise NotaGenError(
-            'the picture is drawn with matplotlib; run `pip install "notagen-jax[eval]"`'
-        ) from error
-    # Fixed names of its parts and no date: the same table gives the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "notagen-jax"
     truth, *policies = rows
     panels = _panels(rows)
-    figure = Figure(figsize=(3.1 * len(panels), 2.9), layout="constrained")
-    for axes, (title, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    picture = new_picture(3.1 * len(panels), 2.9)
+    for axes, (title, series) in zip(picture.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for number, (label, value) in enumerate(series.items()):
             known = [(k, value(row)) for k, row in enumerate(policies) if value(row) is not None]
             color = f"C{number}"
@@ -57,7 +49,7 @@ def plot(rows: Sequence[Row]) -> str:
         if len(series) > 1:
             axes.legend(fontsize=8)
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    picture.savefig(stream, format="svg", metadata={"Date": None})
     return stream.getvalue()
 
 
@@ -85,7 +77,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Cell]:
         "second judge": lambda row: _with_error(row.second_score, row.second_error),
         **{f"{label} acc. %": _label_cell(label) for label in LABELS},
         "BAE %": lambda row: _percent(row.bar_alignment_error),
-        "PPL": lambda row: _figure(row.perplexity),
+        "PPL": lambda row: figure(row.perplexity),
         "closest training piece % (largest)": lambda row: _copying(row.copying),
         "finished %": lambda row: _percent(row.finished),
         "aligned %": lambda row: _percent(row.aligned),
@@ -105,12 +97,8 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
 def _with_error(value: float | None, error: float | None) -> str:
-    return _figure(value) + ("" if value is None or error is None else f" ± {error:.4f}")
+    return figure(value) + ("" if value is None or error is None else f" ± {error:.4f}")
 
 
 def _percent(value: float | None) -> str:

@@ -5,9 +5,8 @@ measured is kept in a file and not measured again.
 """
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from notagen_jax.files import read_text, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.patches import encode_piece
 from train.clamp_dpo.copying import KnownPieces
+from train.clamp_dpo.features import texts_digest
 from train.clamp_dpo.ground_truth import BUILT
 from train.corpus import has_held_out, open_corpus
 
@@ -84,7 +84,7 @@ class Texts:
         """
         if not self.held_out:
             return None
-        digest = _digest(piece.text for piece in self.held_out)
+        digest = texts_digest(piece.text for piece in self.held_out)
         known = _kept(place, digest)
         if known is None:
             model = checkpoints.load(checkpoint)
@@ -103,7 +103,7 @@ class Texts:
         """
         if self.training is None or not pieces:
             return None
-        digest = _digest(text for _, text in pieces)
+        digest = texts_digest(text for _, text in pieces)
         known = _kept(place, digest)
         if known is None:
             say(f"closest training pieces of {len(pieces)} pieces")
@@ -116,13 +116,6 @@ class Texts:
     def _closest(self, text: str) -> dict[str, Any]:
         found = None if self.training is None else self.training.closest(text)
         return {"piece": None, "containment": 0.0} if found is None else found._asdict()
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-    return digest.hexdigest()
 
 
 def _keep(place: Path, digest: str, found: Any) -> None:

@@ -1,11 +1,12 @@
 """Reading text with clear refusals, and whole-or-nothing file writing."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from notagen_jax.errors import NotaGenError
 
@@ -23,6 +24,17 @@ def read_text(path: str | os.PathLike[str], remedy: str) -> str:
         raise NotaGenError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); {remedy}"
         ) from error
+
+
+def read_json(path: str | os.PathLike[str], remedy: str) -> Any:
+    """What a JSON file holds; `remedy` ends the message when it cannot be read.
+
+    Raises `NotaGenError` as `read_text`, and when the text is no JSON.
+    """
+    try:
+        return json.loads(read_text(path, remedy))
+    except (ValueError, RecursionError) as error:
+        raise NotaGenError(f"{path}: not a JSON file ({error}); {remedy}") from error
 
 
 def write_atomic(path: str | os.PathLike[str], data: str | bytes) -> None:

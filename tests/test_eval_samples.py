@@ -9,7 +9,17 @@ import jax
 import pytest
 
 from eval import readers
-from eval.samples import REPORT_FILE, VERDICTS_FILE, Samples, Verdict, judge, parse_prompt, run, summarise
+from eval.samples import (
+    REPORT_FILE,
+    SETTINGS_FILE,
+    VERDICTS_FILE,
+    Samples,
+    Verdict,
+    judge,
+    parse_prompt,
+    run,
+    summarise,
+)
 from notagen_jax.checkpoints import save
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
@@ -94,8 +104,13 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
     before = (tmp_path / "samples.jsonl").stat().st_mtime_ns
     assert run(options) == report
     assert (tmp_path / "samples.jsonl").stat().st_mtime_ns == before
-    with pytest.raises(NotaGenError, match=r"drawn with temperature 1\.2; choose another --out"):
+    with pytest.raises(NotaGenError, match=r"other settings \(temperature; settings.json"):
         run(dataclasses.replace(options, temperature=1.0))
+    with pytest.raises(NotaGenError, match=r"other settings \(prompts"):
+        run(dataclasses.replace(options, prompts=("Romantic; Brahms, Johannes; Art Song",)))
+    (tmp_path / SETTINGS_FILE).unlink()
+    with pytest.raises(NotaGenError, match="give these again, choose another --out, or delete"):
+        run(options)
 
 
 def test_a_prompt_is_three_labels():

@@ -12,7 +12,9 @@ from notagen_jax.errors import NotaGenError
 @pytest.mark.parametrize("missing", ["torch", "transformers"])
 def test_a_missing_library_is_named_with_the_remedy(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(NotaGenError, match=rf"{missing}.*pip install torch transformers, or go$"):
+    with pytest.raises(
+        NotaGenError, match=rf"\(import of {missing} .*\): pip install torch transformers, or go$"
+    ):
         torch_device(otherwise=", or go")
 
 

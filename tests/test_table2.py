@@ -147,6 +147,7 @@ def test_the_last_policy_is_packaged_if_the_second_judge_agrees(tmp_path):
     models = {place: random_params(MODEL, seed) for seed, place in enumerate(("mini", "policy"))}
     checkpoints.save(packaged / "mini", MODEL, models["mini"], labels=(BACH,))
     (packaged / "mini" / "MODEL_CARD.md").write_text("# mini\n")
+    (packaged / "mini" / "sampling.json").write_text('{"temperature": 1.0}')
     checkpoints.save(run / "iteration-1" / "policy", MODEL, models["policy"], labels=(BACH,))
     (run / "settings.json").write_text(json.dumps({"checkpoint": str(packaged / "mini")}))
     (run / "table2").mkdir()
@@ -168,6 +169,7 @@ def test_the_last_policy_is_packaged_if_the_second_judge_agrees(tmp_path):
     for name, place in (("mini", "policy"), ("mini-finetuned", "mini")):
         found = checkpoints.load(packaged / name)
         assert found.labels == (BACH,)
+        assert found.advice == {"temperature": 1.0}
         table = found.params["char_decoder"]["wte"]
         np.testing.assert_allclose(table, models[place]["char_decoder"]["wte"], rtol=0.01)
     card = (packaged / "mini" / "MODEL_CARD.md").read_text()

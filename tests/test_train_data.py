@@ -253,9 +253,10 @@ def test_long_pieces_are_left_out_of_training_and_held_out(keys):
     assert sorted(texts) == sorted([*names, *names])
     everything = Loader([pieces], dataclasses.replace(config, longest=10_000), seed=0)
     assert everything.corpora == [pieces]
-    assert left_out([pieces], everything.corpora) == []
-    (line,) = left_out([pieces], loader.corpora)
+    assert left_out([pieces], everything.corpora, 10_000) == []
+    (line,) = left_out([pieces], loader.corpora, config.longest)
     assert line.startswith(f"made-up: {9 - len(kept)} of 9 pieces are longer")
+    assert f"data.longest ({config.longest} patches)" in line
     few = dataclasses.replace(config, longest=9)
     for use in (lambda: Loader([pieces], few, seed=0), lambda: held_out_batches(pieces, few, 64)):
         with pytest.raises(

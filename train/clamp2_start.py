@@ -27,7 +27,7 @@ def training_corpora(config: Clamp2RunConfig) -> list[Corpus]:
 
 
 def held_out_pieces(config: Clamp2RunConfig, patch_size: int) -> dict[str, ScorePieces]:
-    """The held-out pieces of all sources together, of both halves, as `held out`; {} when too few."""
+    """The held-out pieces of all sources together, of both halves, under "pairs"; {} when too few."""
     held = [open_corpus(folder, "validation") for folder in config.data.sources if has_held_out(folder)]
     data = dataclasses.replace(config.data, half="all", weights=(), balance=0.0)
     if sum(map(len, held)) < data.rows:

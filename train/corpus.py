@@ -148,7 +148,8 @@ def without_long(corpus: Corpus, config: DataConfig) -> Corpus:
     if not len(pieces):
         raise NotaGenError(
             f"{corpus.name}: none of {len(patches)} pieces has at most data.longest ({config.longest}) "
-            f"patches, the shortest has {patches.min()}; give a larger data.longest, or other sources"
+            f"patches, the shortest has {patches.min()}; give a larger data.longest (0: no limit), or other "
+            "sources"
         )
     return Corpus(corpus.name, ChosenRows(corpus.rows, pieces), corpus.index[pieces])
 

@@ -166,7 +166,11 @@ def held_out_batches(corpus: Corpus, config: DataConfig, most_rows: int) -> list
     At most `most_rows` rows; the last batch is filled up with empty rows.
     """
     settings = dataclasses.replace(config, keys="original", sources=(), weights=(), longest=0)
-    loader = Loader([without_long(corpus, config)], settings, seed=0)
+    try:
+        short = without_long(corpus, config)
+    except NotaGenError as error:
+        raise NotaGenError(f"held-out pieces: {error}") from error
+    loader = Loader([short], settings, seed=0)
     rows = [
         [item._replace(window=None) for item in loader.row_items(row)]
         for row in range(min(loader.order.rows, most_rows))

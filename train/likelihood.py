@@ -89,7 +89,7 @@ def train_on_pieces(config: RunConfig) -> dict[str, float]:
     train = Loader(corpora, config.data, config.seed)
     labels = labels_of(train.corpora)
     if jax.process_index() == 0:
-        for line in left_out(corpora, train.corpora):
+        for line in left_out(corpora, train.corpora, config.data.longest):
             print(line, file=sys.stderr)
         if config.data.prompts:
             write_atomic(config.run / LABELS_FILE, labels_json(labels))
@@ -118,11 +118,11 @@ def labels_of(corpora: Sequence[Corpus]) -> list[Prompt]:
     return sorted({Prompt(*label) for corpus in corpora for label in corpus.labels()})
 
 
-def left_out(corpora: Sequence[Corpus], kept: Sequence[Corpus]) -> list[str]:
+def left_out(corpora: Sequence[Corpus], kept: Sequence[Corpus], longest: int) -> list[str]:
     """A line for each corpus of which `DataConfig.longest` keeps a part."""
     return [
         f"{whole.name}: {len(whole) - len(part)} of {len(whole)} pieces are longer than data.longest "
-        "and left out"
+        f"({longest} patches) and left out; --data.longest 0 takes all"
         for whole, part in zip(corpora, kept, strict=True)
         if len(part) < len(whole)
     ]

@@ -184,3 +184,8 @@ _COMMON = ("loss", "weight", "grad_norm", "update_norm", "param_norm", "learning
 
 def _listed(values: dict[str, float]) -> str:
     return "".join(f"  {name} {value:.4f}" for name, value in values.items())
+
+
+def say_to_stderr(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from notagen_jax.checkpoints.advice import Advice
 from notagen_jax.checkpoints.layout import Layout, Reader, Shape, stack
 from notagen_jax.checkpoints.names import NOTAGEN
 from notagen_jax.config import ModelConfig
@@ -35,6 +36,8 @@ class Checkpoint:
     """Where it was opened."""
     labels: Labels | None = None
     """The prompts that the model was trained on, where the checkpoint tells them."""
+    advice: Advice | None = None
+    """How it is best drawn from, where the checkpoint tells."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class StoredCheckpoint:
     labels: Labels | None = None
     layout: Layout = NOTAGEN
     """The family of models that it belongs to."""
+    advice: Advice | None = None
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -60,7 +64,7 @@ class StoredCheckpoint:
 
     def load(self) -> Checkpoint:
         """Read all tensors of a NotaGen model into memory."""
-        return Checkpoint(self.config, self.params(), self.source, self.labels)
+        return Checkpoint(self.config, self.params(), self.source, self.labels, self.advice)
 
 
 def read_labels(folder: Path) -> Labels | None:

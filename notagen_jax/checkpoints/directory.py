@@ -1,7 +1,8 @@
 """A converted checkpoint: a directory with `config.json` and `model.safetensors`.
 
 The weights keep the official tensor names and layouts, so PyTorch reads the same file with
-`load_state_dict(safetensors.torch.load_file(...))`. `labels.json` may stand beside them.
+`load_state_dict(safetensors.torch.load_file(...))`. `labels.json` and `sampling.json` may stand beside
+them.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from notagen_jax.checkpoints.advice import ADVICE_FILE, advice_json, read_advice
 from notagen_jax.checkpoints.checkpoint import (
     LABELS_FILE,
     Checkpoint,
@@ -29,7 +31,7 @@ from notagen_jax.labels import Prompt
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE}
+_OWN_FILES = {CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE, ADVICE_FILE}
 
 
 def is_checkpoint_directory(path: Path) -> bool:
@@ -68,7 +70,8 @@ def open_directory(
         )
     check_tied(layout.official_tensors(config), tensors.read, tensors.path, layout.model)
     labels = read_labels(directory) if labelled else None
-    return StoredCheckpoint(config, tensors.map if mapped else tensors.read, directory, labels, layout)
+    read = tensors.map if mapped else tensors.read
+    return StoredCheckpoint(config, read, directory, labels, layout, read_advice(directory))
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:
@@ -124,6 +127,8 @@ def write_directory(
         (finished / CONFIG_FILE).write_bytes(stored.config.to_json().encode())
         if stored.labels is not None:
             (finished / LABELS_FILE).write_bytes(labels_json(stored.labels).encode())
+        if stored.advice is not None:
+            (finished / ADVICE_FILE).write_bytes(advice_json(stored.advice).encode())
         for name, content in (beside or {}).items():
             (finished / name).write_bytes(content)
         with open(finished / WEIGHTS_FILE, "wb") as stream:

@@ -9,7 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,19 +18,6 @@ from notagen_jax.errors import NotaGenError
 Shape = tuple[int, ...]
 Reader = Callable[[str], np.ndarray]
 """Official tensor name → its array, in official layout, of any float type."""
-
-
-class Description(Protocol):
-    """What every model configuration can do."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters."""
-        ...
-
-    def to_json(self) -> str:
-        """The configuration as a JSON object."""
-        ...
 
 
 class OfficialTensor(NamedTuple):

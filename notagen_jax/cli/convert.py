@@ -44,7 +44,6 @@ class Convert:
 def run(options: Convert) -> int:
     """Convert and report; raises `NotaGenError` on a bad source or a target that is in the way."""
     from notagen_jax.checkpoints import directory, pth
-    from notagen_jax.sampling.advice import SAMPLING_FILE
 
     if options.adapters:
         return _write_adapters(options)
@@ -57,9 +56,6 @@ def run(options: Convert) -> int:
     if to_file:
         pth.write_pth(options.target, stored, dtype=options.dtype, force=options.force)
     else:
-        advice = stored.source / SAMPLING_FILE
-        if advice.is_file():
-            beside = {**beside, SAMPLING_FILE: advice.read_bytes()}
         directory.write_directory(
             options.target, stored, dtype=options.dtype, force=options.force, beside=beside
         )

@@ -11,13 +11,21 @@ import tyro
 
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.checkpoints.advice import ADVISED
 from notagen_jax.cli.tune_input import read_tune
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.labels import PROMPTS, Prompt, nearest
 from notagen_jax.notation import FORMATS, render_piece
-from notagen_jax.sampling import Progress, Sample, SamplingInterrupted, generate, settings_for
+from notagen_jax.sampling import (
+    Progress,
+    Sample,
+    SamplingInterrupted,
+    SamplingSettings,
+    generate,
+    settings_for,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +83,6 @@ def run(options: Generate) -> int:
         raise NotaGenError(
             f"-n ({options.number}) must be at least 1, and --batch ({options.batch}) not negative"
         )
-    settings = settings_for(
-        checkpoints.locate(options.checkpoint),
-        top_k=options.top_k,
-        top_p=options.top_p,
-        temperature=options.temperature,
-        max_chars=options.max_chars,
-        max_seconds=60 * options.max_minutes,
-    )
     enable_compilation_cache()
     checkpoint = checkpoints.load(options.checkpoint)
     if options.list_prompts:
@@ -91,8 +91,16 @@ def run(options: Generate) -> int:
         for prompt in checkpoint.labels or PROMPTS:
             print(f"{prompt.period}; {prompt.composer}; {prompt.instrumentation}")
         return 0
+    settings = settings_for(
+        checkpoint,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        temperature=options.temperature,
+        max_chars=options.max_chars,
+        max_seconds=60 * options.max_minutes,
+    )
     start, title, stem = starting_text(options, checkpoint)
-    writer = PieceWriter(options.out, stem, title, options.formats)
+    writer = PieceWriter(options.out, stem, title, options.formats, settings)
     seeds = range(options.seed, options.seed + options.number)
     try:
         generate(
@@ -113,12 +121,15 @@ def run(options: Generate) -> int:
 class PieceWriter:
     """Writes each piece as soon as it is sampled, so that a run cut short keeps what it had."""
 
-    def __init__(self, out: Path, stem: str, title: str | None, formats: tuple[str, ...]) -> None:
+    def __init__(
+        self, out: Path, stem: str, title: str | None, formats: tuple[str, ...], settings: SamplingSettings
+    ) -> None:
         """Raises `NotaGenError` at once when `out` cannot be written."""
         self.out = out
         self.stem = stem
         self.title = title
         self.formats = formats
+        self.drawn = {name: getattr(settings, name) for name in ADVISED}
         self.outcomes: list[dict[str, Any]] = []
         self._interactive = sys.stderr.isatty()
         self._write_report()
@@ -143,6 +154,7 @@ class PieceWriter:
             {
                 "name": name,
                 "seed": sample.seed,
+                **self.drawn,
                 "patches": sample.patches,
                 "finished": sample.finished,
                 "aligned": aligned,

@@ -63,7 +63,6 @@ class Bar:
 
     duration: Fraction | None
     notes: int
-    rests: int
     opening: str
     closing: str
     volta: str
@@ -121,7 +120,6 @@ class _Reader:
         self._last: Fraction | None = None  # the note before, in unit lengths, for broken rhythm
         self._broken = Fraction(1)
         self._notes = 0
-        self._rests = 0
         self._grace = False
         self._chord: list[Fraction] | None = None
         self._chord_rest = False
@@ -174,13 +172,11 @@ class _Reader:
         if any(layer != self._layers[0] for layer in self._layers):
             self.fault("overlaid voices of unequal length")
         duration = self._layers[0] if self._countable else None
-        return Bar(duration, self._notes, self._rests, opening, closing, volta, tuple(self._faults))
+        return Bar(duration, self._notes, opening, closing, volta, tuple(self._faults))
 
     def _stem(self, token: Token) -> None:
         if token.kind == "note":
             self._notes += 1
-        elif not self._grace:
-            self._rests += 1
         if self._chord is not None:
             self._chord.append(token.length)
         elif not self._grace:
@@ -188,7 +184,6 @@ class _Reader:
 
     def _full_rest(self, token: Token) -> None:
         """`Z` rests for a bar of the meter, `Zn` for n bars, which one bar cannot hold."""
-        self._rests += 1
         if token.length != 1:
             self.fault(f"a rest of {token.length} bars inside one bar")
         elif self.timing.meter is None:

@@ -1,6 +1,5 @@
 """Sampling pieces from a NotaGen model."""
 
-from notagen_jax.sampling.advice import settings_for
 from notagen_jax.sampling.generate import Sampler, default_batch_size, generate
 from notagen_jax.sampling.settings import (
     PieceProgress,
@@ -8,6 +7,7 @@ from notagen_jax.sampling.settings import (
     Sample,
     SamplingInterrupted,
     SamplingSettings,
+    settings_for,
 )
 
 __all__ = [

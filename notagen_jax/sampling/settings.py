@@ -1,7 +1,10 @@
 """What a sampling run is asked for, what it reports and what it returns."""
 
 import dataclasses
+from typing import Any
 
+from notagen_jax.checkpoints import Checkpoint
+from notagen_jax.checkpoints.advice import ADVICE_FILE, ADVICE_REMEDY
 from notagen_jax.errors import NotaGenError
 
 
@@ -23,18 +26,45 @@ class SamplingSettings:
     """Patches to draw at most; None sets no limit."""
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise NotaGenError(f"top_k must be at least 1, got {self.top_k}; 128 keeps every character")
+        if not 1 <= self.top_k <= 128:
+            raise NotaGenError(f"top_k must be 1 to 128, got {self.top_k}; 128 keeps every character")
         if not 0 < self.top_p <= 1:
             raise NotaGenError(f"top_p must be above 0 and at most 1, got {self.top_p}; 1 keeps everything")
-        if not 0 < self.temperature < float("inf"):
+        if not 0 < self.temperature <= 1000:
             raise NotaGenError(
-                f"temperature must be above 0 and finite, got {self.temperature}; top_k 1 is without chance"
+                f"temperature must be above 0 and at most 1000, got {self.temperature}; "
+                "top_k 1 is without chance"
             )
         if self.max_chars < 1 or not self.max_seconds > 0:
             raise NotaGenError("max_chars and max_seconds must be positive")
         if self.max_patches is not None and self.max_patches < 1:
             raise NotaGenError(f"max_patches must be at least 1, got {self.max_patches}; None sets no limit")
+
+
+def settings_for(
+    checkpoint: Checkpoint,
+    *,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    temperature: float | None = None,
+    **limits: Any,
+) -> SamplingSettings:
+    """Settings to draw from a checkpoint with: those given, else what it advises, else the official ones.
+
+    limits: further fields of `SamplingSettings`
+
+    Raises `NotaGenError` on a value out of bounds; one that the checkpoint advises is named with its file.
+    """
+    asked: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
+    given = {name: value for name, value in asked.items() if value is not None}
+    official = SamplingSettings(**given, **limits)
+    advised: dict[str, Any] = {
+        name: value for name, value in (checkpoint.advice or {}).items() if name not in given
+    }
+    try:
+        return dataclasses.replace(official, **advised)
+    except NotaGenError as error:
+        raise NotaGenError(f"{checkpoint.source / ADVICE_FILE}: {error}; {ADVICE_REMEDY}") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,10 @@ import sys
 
 from notagen_jax import clamp2
 from train.clamp_dpo.config import ClampDPOConfig
-from train.clamp_dpo.driver import Driver, Stopped, say_to_stderr
+from train.clamp_dpo.driver import Driver, Stopped
 from train.command import main
 from train.configs import CLAMP_DPO
+from train.progress import say_to_stderr
 
 
 def run(config: ClampDPOConfig) -> None:

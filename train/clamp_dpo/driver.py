@@ -16,7 +16,6 @@ RUN/report.json, RUN/report.md     counts and scores so far
 import functools
 import json
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -243,8 +242,3 @@ def check_settings(config: ClampDPOConfig) -> None:
             f"{config.run}: this run was started with another {', '.join(changed)} ({SETTINGS_FILE} tells "
             "which); set them as they were, or choose another --run folder"
         )
-
-
-def say_to_stderr(text: str) -> None:
-    """One line of progress."""
-    print(text, file=sys.stderr, flush=True)

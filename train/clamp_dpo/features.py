@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -70,7 +70,8 @@ def _require_finite(features: np.ndarray, start: int) -> None:
         )
 
 
-def _digest(texts: Sequence[str]) -> str:
+def texts_digest(texts: Iterable[str]) -> str:
+    """One hash of texts in their order."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
@@ -78,7 +79,7 @@ def _digest(texts: Sequence[str]) -> str:
 
 
 def _write(path: Path, features: np.ndarray, texts: Sequence[str]) -> None:
-    write_atomic(path, save({_TENSOR: features}, metadata={"texts": _digest(texts)}))
+    write_atomic(path, save({_TENSOR: features}, metadata={"texts": texts_digest(texts)}))
 
 
 def _read(path: Path, texts: Sequence[str]) -> np.ndarray | None:
@@ -87,7 +88,7 @@ def _read(path: Path, texts: Sequence[str]) -> np.ndarray | None:
         return None
     try:
         with safe_open(path, "np") as stored:
-            if (stored.metadata() or {}).get("texts") != _digest(texts):
+            if (stored.metadata() or {}).get("texts") != texts_digest(texts):
                 return None
             return stored.get_tensor(_TENSOR)
     except (SafetensorError, OSError) as error:

@@ -105,7 +105,7 @@ def draw(
         write_atomic(whole, "".join(kept))
     shutil.rmtree(partial, ignore_errors=True)
     drawn = read_samples(whole)
-    if [(d.name, d.seed) for d in drawn] != [(request.name, request.seed) for request in wanted]:
+    if [(d.name, d.style, d.seed) for d in drawn] != [(r.name, r.style, r.seed) for r in wanted]:
         raise NotaGenError(f"{whole}: holds other samples than this run asks for; {_REMEDY}")
     return drawn
 

@@ -2,13 +2,13 @@
 
 from notagen_jax import checkpoints
 from notagen_jax.errors import NotaGenError
-from train.clamp_dpo.driver import say_to_stderr
 from train.command import main
 from train.configs import DPO
 from train.devices import connect
 from train.dpo.config import DPORun
 from train.dpo.preferences import read_preferences
 from train.dpo.stage import train_on_preferences
+from train.progress import say_to_stderr
 
 
 def run(config: DPORun) -> None:
