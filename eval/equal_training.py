@@ -181,7 +181,7 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Entry point: exit 1 where the curves differ, or with one message on a mendable error."""
     try:
-        figures = run(tyro.cli(EqualTraining, description=__doc__))
+        figures = run(tyro.cli(EqualTraining, prog="python -m eval.equal_training", description=__doc__))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -2,7 +2,7 @@
 
 Checks of the arithmetic, the tests that a GPU can break, and the speed of training and sampling beside
 PyTorch, each a process of its own with a time limit. `DIR/report.md` is a section for
-docs/performance.md; it is written anew after every part, so that a session cut short keeps what it had.
+docs/performance.md; it is written anew after every part, so that a run cut short keeps what it had.
 The same command goes on with the parts that are missing or failed. Needs jax, flax and optax; parts that
 need PyTorch, transformers, orbax or pytest say so where these are missing.
 """

@@ -145,7 +145,7 @@ def run(options: KillTest, out: Path) -> bool:
 
 def main() -> None:
     """Run the test and exit: 1 when the parameters differ, or with one message on an error."""
-    options = tyro.cli(KillTest, description=__doc__)
+    options = tyro.cli(KillTest, prog="python -m eval.kill_test", description=__doc__)
     quieten()
     enable_compilation_cache()
     try:

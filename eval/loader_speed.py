@@ -29,7 +29,7 @@ from train.packing import RowOrder
 SCORES = Path(__file__).parent.parent / "tests" / "data"
 CORES = 16
 GOAL = 150_000
-"""Patches a second that one H200 takes at the `small` size."""
+"""Patches a second that one H200 is estimated to take at the `small` size."""
 METHOD = (
     "A patch counts where it is no padding. The rate per core is patches over the processor time of the "
     "whole process while batches are made one after the other, reading, decoding, encoding and packing "

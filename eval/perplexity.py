@@ -207,7 +207,7 @@ def show(report: dict[str, Any]) -> None:
 def main() -> None:
     """Entry point: exit 1 with one message on a mendable error."""
     try:
-        run(tyro.cli(Perplexity, description=__doc__))
+        run(tyro.cli(Perplexity, prog="python -m eval.perplexity", description=__doc__))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The report of a GPU session: parts as processes, too little memory, missing packages, resuming."""
+"""The report of a GPU: parts as processes, too little memory, missing packages, resuming."""
 
 import json
 from pathlib import Path

@@ -184,7 +184,7 @@ def print_account(directory: Path) -> None:
 def main() -> int:
     """Entry point: one line of error and status 1 for what the user can mend, 130 after an interrupt."""
     try:
-        return run(tyro.cli(Build))
+        return run(tyro.cli(Build, prog="python -m tfds_builders.build"))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -54,7 +54,7 @@ def _pieces(corpus: Corpus) -> Iterator[list[dict[str, Any]]]:
 def main() -> int:
     """Entry point: one line of error and status 1 for what the user can mend."""
     try:
-        return run(tyro.cli(Export))
+        return run(tyro.cli(Export, prog="python -m tfds_builders.export"))
     except NotaGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
