@@ -30,7 +30,7 @@ from notagen_jax.files import write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation.restore import restore_rests
 from notagen_jax.preference import cosines
-from train.data import Corpus, has_held_out, open_corpus
+from train.corpus import Corpus, has_held_out, open_corpus
 from train.score_pieces import in_half
 
 LABELS = ("period", "instrumentation", "composer")

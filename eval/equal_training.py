@@ -26,7 +26,8 @@ from notagen_jax.files import atomic_stream, write_atomic
 from notagen_jax.model import init_params
 from train import optimizer as optimizers
 from train.config import DataConfig, DeviceConfig, OptimizerConfig
-from train.data import Loader, open_corpus
+from train.corpus import open_corpus
+from train.data import Loader
 from train.devices import Devices, HostBatch
 from train.likelihood import likelihood_loss
 

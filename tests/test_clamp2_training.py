@@ -20,7 +20,7 @@ from train import clamp2 as contrastive
 from train import clamp2_start, m3_pretrain
 from train.clamp2_config import Clamp2RunConfig, ScoreDataConfig
 from train.config import OptimizerConfig
-from train.data import Corpus
+from train.corpus import Corpus
 from train.label_tokenizer import learn
 from train.score_pieces import ScorePieces, in_half
 from train.step import AXIS

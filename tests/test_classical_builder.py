@@ -27,7 +27,7 @@ from tfds_builders.notagen_classical.folder_works import folder_works
 from tfds_builders.notagen_classical.music21_works import music21_works
 from tfds_builders.records import INDEX, prompt_patches
 from tfds_builders.works import held_out_keys, work_key
-from train.data import open_corpus
+from train.corpus import open_corpus
 
 ROOT = Path(__file__).parents[1]
 

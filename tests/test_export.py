@@ -14,7 +14,8 @@ from tests.planted_corpus import DATA, tune
 from tfds_builders import build, export
 from tfds_builders.exported import read_exported
 from train.config import DataConfig
-from train.data import Loader, has_held_out, open_corpus
+from train.corpus import has_held_out, open_corpus
+from train.data import Loader
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = """
@@ -22,7 +23,8 @@ import sys
 for name in ("tensorflow_datasets", "array_record", "grain"):
     sys.modules[name] = None
 from train.config import DataConfig
-from train.data import Loader, open_corpus
+from train.corpus import open_corpus
+from train.data import Loader
 batch = Loader([open_corpus(sys.argv[1], "train")], DataConfig(rows=2, length=64, workers=2), 3).batch(5)
 print(int(batch["patches"].sum()), int(batch["segments"].sum()))
 """

@@ -16,8 +16,9 @@ from notagen_jax.patches import decode, encode_training
 from notagen_jax.score import KEYS
 from tfds_builders.records import INDEX, prompt_patches
 from train.config import DataConfig
-from train.data import Corpus, Loader, choose_key, held_out_batches
-from train.keys import possible_keys
+from train.corpus import Corpus
+from train.data import Loader, held_out_batches
+from train.keys import choose_key, possible_keys
 from train.likelihood import left_out
 from train.packing import RowOrder, pack
 

@@ -15,7 +15,7 @@ from notagen_jax.clamp2.tokenizer import Tokenizer, find_tokenizer, open_tokeniz
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from train.clamp2_config import Clamp2RunConfig
-from train.data import Corpus, has_held_out, open_corpus
+from train.corpus import Corpus, has_held_out, open_corpus
 from train.score_pieces import ScorePieces
 
 

@@ -16,12 +16,10 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import encode_piece, window
 from notagen_jax.score import KEYS
 from train.config import DataConfig
-from train.corpus import Corpus, has_held_out, longest_patches, open_corpus, without_long
+from train.corpus import Corpus, longest_patches, without_long
 from train.keys import choose_key
 from train.packing import RowOrder
 from train.prefetch import ahead
-
-__all__ = ["Corpus", "Item", "Loader", "choose_key", "has_held_out", "held_out_batches", "open_corpus"]
 
 HostBatch = dict[str, np.ndarray]
 

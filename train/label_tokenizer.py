@@ -16,7 +16,7 @@ from notagen_jax.clamp2.tokenizer import BEGIN, PAD, SEPARATOR, TOKENIZER_FILE, 
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.labels import PERIODS, Prompt
-from train.data import has_held_out, open_corpus
+from train.corpus import has_held_out, open_corpus
 
 
 @dataclass(frozen=True)

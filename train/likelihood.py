@@ -20,7 +20,8 @@ from train import loop
 from train.adapting import adapters_and_base, check_kind
 from train.checkpointing import model_of_run
 from train.config import RunConfig
-from train.data import Corpus, Loader, has_held_out, held_out_batches, open_corpus
+from train.corpus import Corpus, has_held_out, open_corpus
+from train.data import Loader, held_out_batches
 from train.devices import connect
 from train.samples import sampled_pieces
 from train.step import Batch, Loss, LossSums, Params
