@@ -1,12 +1,13 @@
 """CLaMP-DPO of the packaged `mini` with the packaged judge, on two CPU cores.
 
-    python -m train.clamp_dpo mini --run runs/mini-clamp-dpo --ground-truth CHORALES SONGS
+    python -m train.clamp_dpo mini --run runs/mini-clamp-dpo --ground-truth MUSIC21 OPENSCORE
 
-CHORALES and SONGS are the built data sets that `mini` was trained on (its model card). It starts from
-`mini-finetuned`, what the packaged model was before CLaMP-DPO. The four prompts with most ground truth
-× 80 samples, eight chosen and eight rejected of each; every policy is judged on the samples that the
-next iteration chooses from. 160 updates of one pair at a rate that moves a small model in so few. An
-iteration: about 1,000,000 characters drawn and 160 pairs learned, some ten minutes.
+MUSIC21 and OPENSCORE are the built data sets that `mini` was trained on (its model card). It starts
+from `mini-finetuned`, what the packaged model was before CLaMP-DPO. Of the prompts with more than ten
+pieces four whose pieces fit the window, from three periods, × 80 samples, eight chosen and eight
+rejected of each; every policy is judged on the samples that the next iteration chooses from. 160
+updates of one pair at a rate that moves a small model in so few. An iteration: about 600,000
+characters drawn and 160 pairs learned, some ten minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
@@ -17,7 +18,12 @@ from train.dpo.config import DPOConfig
 
 CONFIG = ClampDPOConfig(
     checkpoint=FINETUNED,
-    most_prompts=4,
+    prompts=(
+        "Baroque; Bach, Johann Sebastian; Choral",
+        "Classical; Reichardt, Louise; Art Song",
+        "Classical; Schroter, Corona; Art Song",
+        "Romantic; Kinkel, Johanna; Art Song",
+    ),
     samples=80,
     evaluation_samples=0,
     sampling=SamplingConfig(max_chars=6_000, batch=64),
