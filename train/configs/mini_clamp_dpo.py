@@ -4,10 +4,10 @@
 
 MUSIC21 and OPENSCORE are the built data sets that `mini` was trained on (its model card). It starts
 from `mini-finetuned`, what the packaged model was before CLaMP-DPO. Of the prompts with more than ten
-pieces four whose pieces fit the window, from three periods, × 80 samples, eight chosen and eight
-rejected of each; every policy is judged on the samples that the next iteration chooses from. 160
-updates of one pair at a rate that moves a small model in so few. An iteration: about 600,000
-characters drawn and 160 pairs learned, some ten minutes.
+pieces four whose pieces fit the window, from three periods, × 50 samples, five chosen and five
+rejected of each; every policy is judged on the samples that the next iteration chooses from. 100
+updates of one pair at a rate that moves a small model in so few. An iteration: about 400,000
+characters drawn and 100 pairs learned, some ten minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
@@ -24,13 +24,13 @@ CONFIG = ClampDPOConfig(
         "Classical; Schroter, Corona; Art Song",
         "Romantic; Kinkel, Johanna; Art Song",
     ),
-    samples=80,
+    samples=50,
     evaluation_samples=0,
     sampling=SamplingConfig(max_chars=6_000, batch=64),
     dpo=DPOConfig(
         model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8),
         pairs=1,
-        steps=160,
+        steps=100,
         reference_rows=4,
         optimizer=OptimizerConfig(learning_rate=1e-5, warmup_steps=0, clip=1.0),
         log_every=5,
