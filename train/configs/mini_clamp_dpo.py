@@ -3,11 +3,11 @@
     python -m train.clamp_dpo mini --run runs/mini-clamp-dpo --ground-truth MUSIC21 OPENSCORE
 
 MUSIC21 and OPENSCORE are the built data sets that `mini` was trained on (its model card). It starts
-from `mini-finetuned`, what the packaged model was before CLaMP-DPO. Of the prompts with more than ten
-pieces four whose pieces fit the window, from three periods, × 50 samples, five chosen and five
-rejected of each; every policy is judged on the samples that the next iteration chooses from. 100
-updates of one pair at a rate that moves a small model in so few. An iteration: about 400,000
-characters drawn and 100 pairs learned, some ten minutes.
+from `mini-finetuned`, what the packaged model was before CLaMP-DPO. The four prompts with most ground
+truth × 50 samples, five chosen and five rejected of each (`--prompts` names others: those of the
+table in docs/clamp-dpo.md have pieces that fit the window of `mini`); every policy is judged on the
+samples that the next iteration chooses from. 100 updates of one pair at a rate that moves a small model
+in so few. An iteration: about 400,000 characters drawn and 100 pairs learned, some five minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
@@ -18,12 +18,7 @@ from train.dpo.config import DPOConfig
 
 CONFIG = ClampDPOConfig(
     checkpoint=FINETUNED,
-    prompts=(
-        "Baroque; Bach, Johann Sebastian; Choral",
-        "Classical; Reichardt, Louise; Art Song",
-        "Classical; Schroter, Corona; Art Song",
-        "Romantic; Kinkel, Johanna; Art Song",
-    ),
+    most_prompts=4,
     samples=50,
     evaluation_samples=0,
     sampling=SamplingConfig(max_chars=6_000, batch=64),
