@@ -6,7 +6,7 @@ from notagen_jax.errors import NotaGenError
 
 
 def new_picture(width: float, height: float) -> Any:
-    """An empty matplotlib figure of so many inches; the same drawing gives the same SVG.
+    """An empty matplotlib figure of so many inches; without a date the same drawing gives the same SVG.
 
     Raises `NotaGenError` when matplotlib is not installed.
     """

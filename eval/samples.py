@@ -201,11 +201,15 @@ def run(options: Samples) -> dict[str, Any]:
 def _check_settings(out: Path, asked: dict[str, Any]) -> None:
     """Note how the samples in a folder are drawn; raises `NotaGenError` when they were drawn otherwise."""
     path = out / SETTINGS_FILE
-    if path.is_file():
-        kept = read_json(path, "delete the folder, and its samples are drawn again")
-        changed = [name for name in asked if not isinstance(kept, dict) or kept.get(name) != asked[name]]
-    else:
-        changed = list(asked) if (out / SAMPLES_FILE).is_file() or (out / PARTIAL_FOLDER).is_dir() else []
+    kept = read_json(path, "delete the folder, and its samples are drawn again") if path.is_file() else None
+    if not isinstance(kept, dict):
+        if (out / SAMPLES_FILE).is_file() or (out / PARTIAL_FOLDER).is_dir():
+            raise NotaGenError(
+                f"{out}: has samples but no {SETTINGS_FILE} that tells how they were drawn; choose another "
+                "--out, or delete the folder"
+            )
+        kept = asked
+    changed = [name for name in asked if kept.get(name) != asked[name]]
     if changed:
         raise NotaGenError(
             f"{out}: its samples were drawn with other settings ({', '.join(changed)}; {SETTINGS_FILE} tells "

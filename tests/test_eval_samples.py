@@ -109,7 +109,9 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
     with pytest.raises(NotaGenError, match=r"other settings \(prompts"):
         run(dataclasses.replace(options, prompts=("Romantic; Brahms, Johannes; Art Song",)))
     (tmp_path / SETTINGS_FILE).unlink()
-    with pytest.raises(NotaGenError, match="give these again, choose another --out, or delete"):
+    with pytest.raises(
+        NotaGenError, match=r"no settings.json that tells how .* choose another --out, or delete"
+    ):
         run(options)
 
 

@@ -88,6 +88,15 @@ def test_conversions_keep_advice_and_take_that_of_another_model_away(tmp_path, p
     assert (first / "MODEL_CARD.md").exists()
 
 
+def test_damaged_advice_does_not_keep_weights_from_a_pth(tmp_path, plain):
+    folder = advising(tmp_path / "advising", plain, "{")
+    assert status(["convert", str(folder), str(tmp_path / "weights.pth")]) == 0
+    (folder / "sampling.json").write_text('{"top_k": 5}')
+    (folder / "labels.json").write_text("{")
+    assert status(["convert", str(folder), str(tmp_path / "again")]) == 0
+    assert checkpoints.load(tmp_path / "again").advice == {"top_k": 5}
+
+
 def test_generate_follows_the_advice(tmp_path, plain):
     folder = advising(tmp_path / "advising", plain, '{"top_k": 1}')
     (tmp_path / "piece.abc").write_text("%Baroque\n%A\n%Solo\n%end\nL:1/8\n")

@@ -23,8 +23,8 @@ Advice = Mapping[str, float]
 def read_advice(folder: Path) -> Advice | None:
     """The settings in `sampling.json` of a converted checkpoint, None when there is no such file.
 
-    Raises `NotaGenError` when it cannot be read or holds anything but numbers under `ADVISED` names;
-    whether a number is in bounds shows when it is used.
+    Raises `NotaGenError` when it cannot be read or holds anything but numbers under `ADVISED` names, a
+    whole one for top_k; whether a number is in bounds shows when it is used.
     """
     path = folder / ADVICE_FILE
     if not path.is_file():
@@ -34,7 +34,8 @@ def read_advice(folder: Path) -> Advice | None:
         raise NotaGenError(f"{path}: expected an object with any of {', '.join(ADVISED)}; {ADVICE_REMEDY}")
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)):
-            raise NotaGenError(f"{path}: {name} is {value!r}, expected a number; {ADVICE_REMEDY}")
+            kind = "a whole number" if name == "top_k" else "a number"
+            raise NotaGenError(f"{path}: {name} is {value!r}, expected {kind}; {ADVICE_REMEDY}")
     return values
 
 

@@ -44,9 +44,9 @@ def open_directory(
 ) -> StoredCheckpoint:
     """Open a converted checkpoint without reading its weights.
 
-    `mapped` reads tensors as mapped pages of the file instead of copies; without `labelled` the
-    labels are not read; `layouts` are the families of models that are wanted. Raises `NotaGenError`
-    when a file is missing or damaged, or the weights are not of the configuration's sizes.
+    `mapped` reads tensors as mapped pages of the file instead of copies; without `labelled` the labels
+    and `sampling.json` are not read; `layouts` are the families of models that are wanted. Raises
+    `NotaGenError` when a file is missing or damaged, or the weights are not of the configuration's sizes.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (directory / name).is_file():
@@ -71,7 +71,8 @@ def open_directory(
     check_tied(layout.official_tensors(config), tensors.read, tensors.path, layout.model)
     labels = read_labels(directory) if labelled else None
     read = tensors.map if mapped else tensors.read
-    return StoredCheckpoint(config, read, directory, labels, layout, read_advice(directory))
+    advice = read_advice(directory) if labelled and layout is NOTAGEN else None
+    return StoredCheckpoint(config, read, directory, labels, layout, advice)
 
 
 def load(directory: str | os.PathLike[str]) -> Checkpoint:

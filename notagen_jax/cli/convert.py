@@ -72,6 +72,7 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
     directory in place.
     """
     from notagen_jax import checkpoints
+    from notagen_jax.checkpoints.advice import read_advice
     from notagen_jax.checkpoints.checkpoint import LabelsError
     from notagen_jax.checkpoints.names import NOTAGEN
     from notagen_jax.clamp2.load import JUDGE
@@ -99,7 +100,7 @@ def _open(options: Convert, to_file: bool) -> "StoredCheckpoint":
         if stored.source.resolve() == options.target.resolve():
             raise
         print(f"notagen: warning: {error}; converted without labels", file=sys.stderr)
-        return stored
+        return dataclasses.replace(stored, advice=read_advice(stored.source))
 
 
 def _with_tokenizer(
