@@ -56,6 +56,8 @@ class Samples:
     """Of those, keep the fewest whose probabilities reach this sum. Default: as advised, else 0.9."""
     temperature: float | None = None
     """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
+    bar_attempts: int | None = None
+    """Draw a bar whose voices do not add up again, this many times at most. Default: as advised, else 1."""
     max_patches: int | None = None
     """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
     batch: int = 16
@@ -173,6 +175,7 @@ def run(options: Samples) -> dict[str, Any]:
         top_k=options.top_k,
         top_p=options.top_p,
         temperature=options.temperature,
+        bar_attempts=options.bar_attempts,
         max_patches=options.max_patches,
         max_seconds=float("inf"),
     )
@@ -190,6 +193,7 @@ def run(options: Samples) -> dict[str, Any]:
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "temperature": settings.temperature,
+        "bar_attempts": settings.bar_attempts,
         "overall": summarise(verdicts),
         "prompts": {style: summarise([v for v in verdicts if v.style == style]) for style in styles},
     }
@@ -251,7 +255,8 @@ def show(report: dict[str, Any]) -> None:
     """Print the shares as a table, in percent (BAE: bar alignment error)."""
     rows = {**report["prompts"], "overall": report["overall"]}
     width = max(map(len, rows))
-    print(f"{report['checkpoint']}, temperature {report['temperature']:g}; percent of the pieces")
+    drawn = f"temperature {report['temperature']:g}, bar attempts {report['bar_attempts']}"
+    print(f"{report['checkpoint']}, {drawn}; percent of the pieces")
     print("  ".join([" " * width, "pieces", *COLUMNS.values()]))
     for name, row in rows.items():
         shares = [f"{100 * row[column]:{len(head)}.0f}" for column, head in COLUMNS.items()]

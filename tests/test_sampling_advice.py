@@ -57,8 +57,10 @@ def test_given_settings_go_before_advice(tmp_path):
     [
         ("{", "not a JSON file"),
         ("[1]", "expected an object"),
-        ('{"temprature": 1}', "expected an object with any of top_k, top_p, temperature"),
+        ('{"temprature": 1}', "expected an object with any of top_k, bar_attempts, top_p, temperature"),
         ('{"top_k": 5.5}', "top_k is 5.5"),
+        ('{"bar_attempts": 1.5}', "bar_attempts is 1.5"),
+        ('{"bar_attempts": 0}', "1 to 1000"),
         ('{"temperature": "hot"}', "temperature is 'hot'"),
         ('{"top_p": true}', "top_p is True"),
         ('{"temperature": 0}', "above 0"),

@@ -1,21 +1,18 @@
 """Whole pieces from a model that was briefly trained on a piece longer than its window."""
 
-import functools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
-from notagen_jax.losses import nll
 from notagen_jax.model import init_params
 from notagen_jax.patches import encode_continuation, encode_piece
 from notagen_jax.sampling import Sampler, SamplingInterrupted, SamplingSettings, default_batch_size, generate
 from notagen_jax.sampling.windows import body_has_begun, next_window
+from tests.counting_composer import train
 
 PROMPT = "%Baroque\n%Bach, J\n%end\n"
 BARS = 10
@@ -24,38 +21,10 @@ CONFIG = ModelConfig(hidden_size=64, patch_layers=1, char_layers=1, patch_length
 
 @pytest.fixture(scope="module")
 def params():
-    """Parameters that count bars up and down, with a note drawn at random in each.
-
-    The piece is `[r:0/9][V:1]C|` … `[r:9/0][V:1]E|`, one patch a bar, its notes other ones at every step;
-    the model sees windows of it that start at any bar. So every seed gives another piece, and a
-    piece that lost or repeated a bar between two windows would not count right.
-    """
-    piece = encode_piece(PROMPT + "[V:1]~|\n" * BARS)
-    assert piece.length > CONFIG.patch_length
-    windows = [
-        np.concatenate([piece.metadata, piece.body[start:]])[: CONFIG.patch_length]
-        for start in piece.line_starts[:-1]
-    ]
-    windows = np.stack([np.pad(w, ((0, CONFIG.patch_length - len(w)), (0, 0))) for w in windows])
-    steps = 300
-    schedule = optax.warmup_cosine_decay_schedule(0.0, 5e-3, 20, steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-
-    @jax.jit
-    def train(key):
-        def step(state, key):
-            params, moments = state
-            notes = jax.random.choice(key, jnp.frombuffer(b"CDEFGAB", jnp.uint8), windows.shape)
-            batch = jnp.where(windows == ord("~"), notes, windows)
-            gradient = jax.grad(functools.partial(nll, CONFIG))(params, batch)
-            updates, moments = optimizer.update(gradient, moments)
-            return (optax.apply_updates(params, updates), moments), None
-
-        params = init_params(CONFIG, key)
-        state, _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, steps))
-        return state[0]
-
-    return train(jax.random.key(0))
+    """Parameters that write `[r:0/9][V:1]C|` … `[r:9/0][V:1]E|`, one patch a bar, any notes."""
+    piece = PROMPT + "[V:1]~|\n" * BARS
+    assert encode_piece(piece).length > CONFIG.patch_length
+    return train(CONFIG, piece, b"CDEFGAB", steps=300)
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,8 @@ class Generate:
     """Of those, keep the fewest whose probabilities reach this sum. Default: as advised, else 0.9."""
     temperature: float | None = None
     """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
+    bar_attempts: int | None = None
+    """Draw a bar whose voices do not add up again, this many times at most. Default: as advised, else 1."""
     max_chars: int = 102_400
     """Give a piece up at this length."""
     max_minutes: float = 20.0
@@ -96,6 +98,7 @@ def run(options: Generate) -> int:
         top_k=options.top_k,
         top_p=options.top_p,
         temperature=options.temperature,
+        bar_attempts=options.bar_attempts,
         max_chars=options.max_chars,
         max_seconds=60 * options.max_minutes,
     )
@@ -156,6 +159,7 @@ class PieceWriter:
                 "seed": sample.seed,
                 **self.drawn,
                 "patches": sample.patches,
+                "bars_redrawn": sample.bars_redrawn,
                 "finished": sample.finished,
                 "aligned": aligned,
                 "error": error,

@@ -88,7 +88,7 @@ def parse_tune(text: str) -> Tune:
     groups = [tuple(_VOICE_ID.findall(group)) for group in _ROUND_GROUP.findall(score or "")]
     return Tune(
         header=header,
-        rows=tuple(_row(number, line) for number, line in lines[start:]),
+        rows=tuple(cut_row(line, number) for number, line in lines[start:]),
         voices=tuple(voices),
         score=score,
         groups=tuple(group for group in groups if group),
@@ -96,7 +96,8 @@ def parse_tune(text: str) -> Tune:
     )
 
 
-def _row(number: int, line: str) -> Row:
+def cut_row(line: str, number: int = 1) -> Row:
+    """Cut one line of the tune body into its voices; `number` is its 1-based place in the text."""
     header = _OPEN_STREAM_HEADER.match(line)
     stream = None
     if header is not None:

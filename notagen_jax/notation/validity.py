@@ -1,14 +1,17 @@
 """Whether a piece can be played as written: aligned voices, closed brackets, declared voices."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any
 
-from notagen_jax.notation.bars import Bar, read_bar
-from notagen_jax.notation.tune import MAX_VOICES, Tune, parse_tune
+from notagen_jax.notation.bars import Bar, Timing, read_bar
+from notagen_jax.notation.tune import MAX_VOICES, Row, Tune, parse_tune
 
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
+_ENDS = (attrgetter("opening"), attrgetter("closing"))
 
 
 @dataclass(frozen=True)
@@ -108,27 +111,16 @@ def check(interleaved: str) -> Validity:
                 faults.append(Fault(number + 1, None, f"line {row.line} belongs to no voice"))
             continue
         number += 1
-        if row.lead.strip():
-            faults.append(Fault(number, None, f"the text {row.lead[:20]!r} belongs to no voice"))
-        bars: dict[str, Bar] = {}
-        for voice, text in row.cells:
+        verdict = check_row(row, timings, expected)
+        for voice, _ in row.cells:
             counts[voice] += 1
-            bar, timings[voice] = read_bar(text, timings[voice])
-            if voice in bars:
-                faults.append(Fault(number, voice, "the voice stands twice in the bar"))
-            bars[voice] = bar
-            notes += bar.notes
-            faults += [Fault(number, voice, message) for message in bar.faults]
-        missing = [voice for voice in expected if voice not in bars]
-        faults += [Fault(number, voice, "the voice has no bar here") for voice in missing]
-        durations = {voice: bars[voice].duration if voice in bars else None for voice in (*missing, *bars)}
-        if len(set(durations.values())) > 1 or None in durations.values():
-            misaligned.append(MisalignedBar(number, {v: _text(d) for v, d in durations.items()}))
-            if None not in durations.values():
-                faults.append(_difference(number, durations))
-        if len({bar.opening for bar in bars.values()}) > 1 or len({bar.closing for bar in bars.values()}) > 1:
+        notes += verdict.notes
+        faults += [Fault(number, voice, message) for voice, message in verdict.faults]
+        if not verdict.aligned:
+            durations = {voice: _text(duration) for voice, duration in verdict.durations.items()}
+            misaligned.append(MisalignedBar(number, durations))
+        if not verdict.lines_agree:
             disagreements.append(number)
-            faults.append(Fault(number, None, _bar_line_message(bars)))
     if not notes:
         faults.append(Fault(None, None, "the piece has no notes"))
     if len(set(counts.values())) > 1:
@@ -144,6 +136,50 @@ def check(interleaved: str) -> Validity:
         undeclared=tuple(undeclared),
         faults=tuple(faults),
     )
+
+
+@dataclass(frozen=True)
+class RowVerdict:
+    """The verdict on one line of the body: each voice's duration and what is wrong, by voice."""
+
+    durations: dict[str, Fraction | None]
+    notes: int
+    lines_agree: bool
+    faults: tuple[tuple[str | None, str], ...]
+
+    @property
+    def aligned(self) -> bool:
+        """Whether every voice can be counted and all last equally long."""
+        return len(set(self.durations.values())) <= 1 and None not in self.durations.values()
+
+
+def check_row(row: Row, timings: dict[str, Timing], expected: Sequence[str]) -> RowVerdict:
+    """Judge one line that holds bars; `timings` of its voices move on to behind it.
+
+    timings:  of every voice that may stand in the line
+    expected: the voices that must; in reduced text, where voices may rest unwritten, none
+    """
+    faults: list[tuple[str | None, str]] = []
+    bars: dict[str, Bar] = {}
+    notes = 0
+    if row.lead.strip():
+        faults.append((None, f"the text {row.lead[:20]!r} belongs to no voice"))
+    for voice, text in row.cells:
+        bar, timings[voice] = read_bar(text, timings[voice])
+        if voice in bars:
+            faults.append((voice, "the voice stands twice in the bar"))
+        bars[voice] = bar
+        notes += bar.notes
+        faults += [(voice, message) for message in bar.faults]
+    missing = [voice for voice in expected if voice not in bars]
+    faults += [(voice, "the voice has no bar here") for voice in missing]
+    durations = {voice: bars[voice].duration if voice in bars else None for voice in (*missing, *bars)}
+    if len(set(durations.values())) > 1 and None not in durations.values():
+        faults.append(_difference(durations))
+    lines_agree = all(len({line(bar) for bar in bars.values()}) <= 1 for line in _ENDS)
+    if not lines_agree:
+        faults.append((None, _bar_line_message(bars)))
+    return RowVerdict(durations, notes, lines_agree, tuple(faults))
 
 
 def _header_faults(tune: Tune) -> list[Fault]:
@@ -200,12 +236,12 @@ def _undeclared(tune: Tune) -> dict[str, int]:
     return first
 
 
-def _difference(number: int, durations: dict[str, Fraction | None]) -> Fault:
+def _difference(durations: dict[str, Fraction | None]) -> tuple[str, str]:
     """Name the voices that are not as long as most."""
     usual = Counter(durations.values()).most_common(1)[0][0]
     odd = [(voice, length) for voice, length in durations.items() if length != usual]
     listed = ", ".join(f"voice {voice} lasts {length}" for voice, length in odd)
-    return Fault(number, odd[0][0], f"{listed} of a whole note, most voices {usual}")
+    return odd[0][0], f"{listed} of a whole note, most voices {usual}"
 
 
 def _bar_line_message(bars: dict[str, Bar]) -> str:

@@ -6,7 +6,7 @@ windows where they are full, and gives the row of a finished piece to the next p
 
 import collections
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ import numpy as np
 
 from notagen_jax.config import PATCH_SIZE, ModelConfig
 from notagen_jax.errors import NotaGenError
-from notagen_jax.patches import Continuation, decode, encode_continuation, is_end
 from notagen_jax.sampling.decode import (
     CHUNK_PATCHES,
     PREFILL_PATCHES,
@@ -26,16 +25,17 @@ from notagen_jax.sampling.decode import (
     prefill,
     unstack,
 )
+from notagen_jax.sampling.piece import GrowingPiece
 from notagen_jax.sampling.settings import (
-    PieceProgress,
     Progress,
     Sample,
     SamplingInterrupted,
     SamplingSettings,
 )
-from notagen_jax.sampling.windows import body_has_begun, next_window
+from notagen_jax.sampling.windows import body_has_begun
 
-FINISHED = "the piece came to its end"
+WATCHED_PATCHES = 8
+"""Patches drawn by one call where bars are drawn again: what follows a bar that fails is lost."""
 
 
 def generate(
@@ -105,11 +105,12 @@ class Sampler:
             np.int32(settings.top_k), np.float32(settings.top_p), np.float32(settings.temperature)
         )
         waiting = collections.deque(
-            _Piece(self.config, index, prompt, seed, settings)
+            GrowingPiece(self.config, index, prompt, seed, settings)
             for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
         )
         pieces = list(waiting)
-        placed: dict[int, _Piece] = {}
+        chunk = CHUNK_PATCHES if settings.bar_attempts == 1 else WATCHED_PATCHES
+        placed: dict[int, GrowingPiece] = {}
         rows = _no_rows(self.batch_size)
         started = time.monotonic()
         try:
@@ -120,7 +121,7 @@ class Sampler:
                         placed[row].start()
                         self._open_window(rows, row, placed[row])
                 # No row draws past its limit by more than the others' need.
-                steps = min(CHUNK_PATCHES, max(piece.patches_left for piece in placed.values()))
+                steps = min(chunk, _most_left(placed.values()) or chunk)
                 self._cache, *results = decode_chunk(
                     self.config, self._block, self._weights, self._cache, rows, filters, np.int32(steps)
                 )
@@ -129,7 +130,8 @@ class Sampler:
                 rows = Rows(*(np.array(field) for field in rows))
                 moved = []
                 for row, piece in list(placed.items()):
-                    piece.add(drawn[row, : counts[row]])
+                    if piece.add(drawn[row, : counts[row]]):
+                        self._open_window(rows, row, piece)
                     full = piece.sample is None and rows.length[row] >= self.config.patch_length
                     if full and piece.overflow():
                         self._open_window(rows, row, piece)
@@ -151,10 +153,14 @@ class Sampler:
             raise SamplingInterrupted(begun) from interrupt
         return [piece.sample for piece in pieces if piece.sample is not None]
 
-    def _open_window(self, rows: Rows, row: int, piece: "_Piece") -> None:
-        """Read a piece's window into a row of the cache and set the row's state."""
+    def _open_window(self, rows: Rows, row: int, piece: GrowingPiece) -> None:
+        """Read what the cache lacks of a piece's window into a row of it, and set the row's state.
+
+        The last patch is always read: what the row draws next hangs on its vector.
+        """
         patches, tail = piece.window
-        for start in range(0, len(patches), PREFILL_PATCHES):
+        known = min(piece.cached, len(patches) - 1)
+        for start in range(known - known % PREFILL_PATCHES, len(patches), PREFILL_PATCHES):
             part = patches[start : start + PREFILL_PATCHES]
             padded = np.zeros((PREFILL_PATCHES, PATCH_SIZE), np.uint8)
             padded[: len(part)] = part
@@ -167,6 +173,7 @@ class Sampler:
                 np.int32(start),
                 np.int32(len(part)),
             )
+        piece.cached = len(patches)
         rows.length[row] = len(patches)
         rows.active[row] = True
         rows.begun[row] = body_has_begun(piece.text)
@@ -177,93 +184,10 @@ class Sampler:
         rows.tail_length[row] = len(tail)
 
 
-class _Piece:
-    """One piece on the host: its text so far, its window and its limits."""
-
-    def __init__(
-        self, config: ModelConfig, index: int, prompt: str, seed: int, settings: SamplingSettings
-    ) -> None:
-        self.config = config
-        self.index = index
-        self.seed = seed
-        self.settings = settings
-        self.prompt = prompt
-        self.text = prompt
-        self.drawn = 0
-        self.kept_lines: int | None = None
-        self.sample: Sample | None = None
-        self.begun = False
-        self.started = 0.0
-        self.window = self._first_window()
-
-    def _first_window(self) -> Continuation:
-        try:
-            window = encode_continuation(self.text)
-        except NotaGenError as error:
-            raise NotaGenError(f"prompt {self.index + 1}: {error}") from error
-        if len(window.patches) < self.config.patch_length:
-            return window
-        shorter = next_window(self.config, self.text, None)
-        if shorter is None:
-            raise NotaGenError(
-                f"prompt {self.index + 1}: {len(window.patches)} patches do not fit the model's window of "
-                f"{self.config.patch_length}; shorten it"
-            )
-        window, self.kept_lines = shorter
-        return window
-
-    @property
-    def patches_left(self) -> int:
-        """Patches it may still draw (a large number without a limit)."""
-        limit = self.settings.max_patches
-        return CHUNK_PATCHES if limit is None else limit - self.drawn
-
-    def start(self) -> None:
-        """Begin to count its time."""
-        self.begun = True
-        self.started = time.monotonic()
-
-    def add(self, patches: np.ndarray) -> None:
-        """Take what the device drew, uint8 (n, 16), up to the end or the first limit."""
-        settings = self.settings
-        for patch in patches:
-            self.drawn += 1
-            if is_end(patch):
-                return self.stop(FINISHED, finished=True)
-            new = patch.copy()
-            new[: len(self.window.tail)] = 0
-            self.text += decode(new)
-            self.window = Continuation(self.window.patches, self.window.tail[:0])
-            if len(self.text) > settings.max_chars:
-                return self.stop(f"given up: longer than {settings.max_chars} characters")
-            if self.drawn == settings.max_patches:
-                return self.stop(f"stopped after {self.drawn} patches, as asked")
-        if time.monotonic() - self.started > settings.max_seconds:
-            self.stop(f"given up: not finished after {settings.max_seconds:g} seconds")
-
-    def overflow(self) -> bool:
-        """Start the next window; False, and the piece is given up, when nothing can be dropped."""
-        following = next_window(self.config, self.text, self.kept_lines)
-        if following is None:
-            self.stop("given up: the window is full, and no line of the tune body can be dropped")
-            return False
-        self.window, self.kept_lines = following
-        return True
-
-    def stop(self, reason: str, finished: bool = False) -> None:
-        """Fix the result, unless it is fixed already or the piece was never begun."""
-        if self.sample is None and self.begun:
-            seconds = time.monotonic() - self.started
-            self.sample = Sample(self.text, finished, reason, self.drawn, seconds, self.seed)
-
-    @property
-    def characters(self) -> int:
-        """Characters drawn so far."""
-        return len(self.text) - len(self.prompt)
-
-    def report(self) -> PieceProgress:
-        """How far it has come."""
-        return PieceProgress(self.index, self.seed, self.drawn, self.text, self.sample)
+def _most_left(pieces: Iterable[GrowingPiece]) -> int | None:
+    """The most patches that any of the pieces may still draw; None where one has no limit."""
+    left = [piece.patches_left for piece in pieces]
+    return max(n for n in left if n is not None) if None not in left else None
 
 
 def _check(prompts: Sequence[str], seeds: Sequence[int]) -> None:

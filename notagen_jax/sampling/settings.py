@@ -18,6 +18,8 @@ class SamplingSettings:
     """Mass of the smallest set of them that stays; 1 keeps all."""
     temperature: float = 1.2
     """Applied last, to what is left: above 1 evens it out."""
+    bar_attempts: int = 1
+    """How often a bar is drawn at most until its voices add up; 1 takes each bar as it comes."""
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
     max_seconds: float = 1200.0
@@ -35,6 +37,10 @@ class SamplingSettings:
                 f"temperature must be above 0 and at most 1000, got {self.temperature}; "
                 "top_k 1 is without chance"
             )
+        if not 1 <= self.bar_attempts <= 1000:
+            raise NotaGenError(
+                f"bar_attempts must be 1 to 1000, got {self.bar_attempts}; 1 draws no bar again"
+            )
         if self.max_chars < 1 or not self.max_seconds > 0:
             raise NotaGenError("max_chars and max_seconds must be positive")
         if self.max_patches is not None and self.max_patches < 1:
@@ -47,6 +53,7 @@ def settings_for(
     top_k: int | None = None,
     top_p: float | None = None,
     temperature: float | None = None,
+    bar_attempts: int | None = None,
     **limits: Any,
 ) -> SamplingSettings:
     """Settings to draw from a checkpoint with: those given, else what it advises, else the official ones.
@@ -55,7 +62,12 @@ def settings_for(
 
     Raises `NotaGenError` on a value out of bounds; one that the checkpoint advises is named with its file.
     """
-    asked: dict[str, Any] = {"top_k": top_k, "top_p": top_p, "temperature": temperature}
+    asked: dict[str, Any] = {
+        "top_k": top_k,
+        "top_p": top_p,
+        "temperature": temperature,
+        "bar_attempts": bar_attempts,
+    }
     given = {name: value for name, value in asked.items() if value is not None}
     official = SamplingSettings(**given, **limits)
     advised: dict[str, Any] = {
@@ -78,11 +90,13 @@ class Sample:
     reason: str
     """Why sampling stopped, in words."""
     patches: int
-    """Patches drawn, the end patch included."""
+    """Patches drawn, the end patch included; without those of bars that were drawn again."""
     seconds: float
     """Time from the start of its prompt."""
     seed: int
     """The seed it was drawn with."""
+    bars_redrawn: int = 0
+    """How often a bar was drawn again because its voices did not add up."""
 
 
 @dataclasses.dataclass(frozen=True)

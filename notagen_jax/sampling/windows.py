@@ -3,10 +3,13 @@
 from notagen_jax.config import ModelConfig
 from notagen_jax.patches import Continuation, encode_continuation
 
+BODY_LINE = ("[V:", "[r:")
+"""How a line of the tune body begins in a generated piece."""
+
 
 def body_start(lines: list[str]) -> int | None:
     """Index of the first tune-body line of a generated prefix, or None while there is none."""
-    return next((i for i, line in enumerate(lines) if line.startswith(("[V:", "[r:"))), None)
+    return next((i for i, line in enumerate(lines) if line.startswith(BODY_LINE)), None)
 
 
 def body_has_begun(text: str) -> bool:
