@@ -13,6 +13,7 @@ RUN/iteration-K/                   from the policy K−1 to the policy K
 RUN/report.json, RUN/report.md     counts and scores so far
 """
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -195,14 +196,10 @@ class Driver:
     ) -> list[Drawn]:
         config = self.config
         wanted = requests(self.account.used, count, config.seed, purpose, iteration)
-        settings = SamplingSettings(
-            config.sampling.top_k,
-            config.sampling.top_p,
-            config.sampling.temperature,
-            config.sampling.max_chars,
-            max_seconds=float("inf"),
-        )
-        return draw(folder, lambda: self.policy(policy), wanted, settings, config.sampling.batch, say)
+        drawn_so = dataclasses.asdict(config.sampling)
+        batch = drawn_so.pop("batch")
+        settings = SamplingSettings(**drawn_so, max_seconds=float("inf"))
+        return draw(folder, lambda: self.policy(policy), wanted, settings, batch, say)
 
     def _hear(self, folder: Path, drawn: Sequence[Drawn], say: Say) -> tuple[list[Heard], np.ndarray]:
         """The samples as notation, and the features of those that have a text."""
