@@ -117,6 +117,9 @@ HEADER = "%%score { 1 | 2 }\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"
         ("[r:0/1][V:1]C2 D4|[V:1]C6|\n", False),  # twice
         ("[r:0/1]C2|[V:1]C2 D4|\n", False),  # of no voice
         ("[r:0/1][V:1]C2 D4\n", False),  # no bar line
+        ("[r:0/1][V:1]C2 D2|[V:2]C4|\n", True),  # shorter than the meter, as an upbeat is
+        ("[r:0/1][V:1]C2 D6|[V:2]C8|\n", False),  # longer than the meter
+        ("[r:0/1][V:1][M:4/4]C2 D6|[V:2][M:4/4]C8|\n", True),
         ("w:words\n", False),
         ("\n", True),
     ],

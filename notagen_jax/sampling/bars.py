@@ -1,6 +1,7 @@
 """Bars that do not add up, told while a piece is being drawn, so that they can be drawn again."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 from notagen_jax.notation.bars import Timing
 from notagen_jax.notation.tune import Row, cut_row, parse_tune
@@ -35,7 +36,8 @@ class BarWatch:
 
         A whole line is judged as `notation.check` would do it, one that is under way by the voices
         whose bar is closed: what follows mends neither unequal lengths or bar lines nor what cannot
-        be read. Voices may be left out: they rest.
+        be read. Voices may be left out: they rest. A bar must not be longer than its meter either, which
+        in print is one of 3,500 (OpenScore); it may be shorter, as where a piece or a repeat begins.
         """
         line, newline, _ = text[self.line_start :].partition("\n")
         if not line.startswith(BODY_LINE):
@@ -57,4 +59,14 @@ class BarWatch:
         # A voice that no header line declares keeps no timing: it stays a fault in every bar.
         row = replace(row, cells=tuple(cell for cell in row.cells if cell[0] not in undeclared))
         verdict = check_row(row, timings, expected=())
-        return not undeclared and verdict.aligned and not verdict.faults, timings
+        sound = not undeclared and verdict.aligned and not verdict.faults
+        return sound and not _overfull(verdict.durations, timings), timings
+
+
+def _overfull(durations: dict[str, Fraction | None], timings: dict[str, Timing]) -> bool:
+    """Whether a voice's bar lasts longer than its meter says."""
+    for voice, duration in durations.items():
+        meter = timings[voice].meter
+        if duration is not None and meter is not None and duration > meter:
+            return True
+    return False
