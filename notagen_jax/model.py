@@ -78,14 +78,22 @@ def attend(
     (B, heads, T, S), true where attention is allowed. Returns (B, T, heads, D).
     """
     precision = matmul_precision(queries.dtype)
+    queries, keys, values = (_laid_out(x.swapaxes(1, 2)) for x in (queries, keys, values))
     scores = jnp.einsum(
-        "bthd,bshd->bhts", queries, keys, precision=precision, preferred_element_type=jnp.float32
+        "bhtd,bhsd->bhts", queries, keys, precision=precision, preferred_element_type=jnp.float32
     )
     scores = jnp.where(mask, scores / math.sqrt(queries.shape[-1]), jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
     if dropout is not None:
         weights = dropout(weights)
-    return jnp.einsum("bhts,bshd->bthd", weights, values, precision=precision)
+    attended = jnp.einsum("bhts,bhsd->bhtd", weights, values, precision=precision)
+    return _laid_out(attended).swapaxes(1, 2)
+
+
+def _laid_out(x: jax.Array) -> jax.Array:
+    """x in memory in the order of its axes, where that is faster: a CPU's batched products read and
+    write transposed operands slowly, and XLA folds transpositions into them unless told otherwise."""
+    return jax.lax.optimization_barrier(x) if jax.default_backend() == "cpu" else x
 
 
 def causal_mask(length: int, segments: jax.Array | None = None) -> jax.Array:

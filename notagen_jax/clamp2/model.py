@@ -4,7 +4,7 @@ Both towers are BERT encoders: post-LayerNorm, exact GELU, learned positions. Th
 are one scanned block, so each of their parameters carries a leading layer axis.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,8 @@ from notagen_jax.clamp2.config import (
 )
 from notagen_jax.clamp2.m3_patches import VOCABULARY
 from notagen_jax.model import INIT_SCALE, Stack, attend, matmul_precision
+
+Tower = Literal["music", "text"]
 
 MUSIC_NORM_EPSILON = 1e-12
 """Layer norms of the music tower (`BertConfig`)."""
@@ -54,32 +56,36 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The norm on embeddings and `layers` scanned layers."""
+    """The norm on embeddings and `depth` scanned layers."""
 
     config: Clamp2Config
+    depth: int
     width: int
-    layers: int
     heads: int
     intermediate: int
     epsilon: float
 
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
-        """Embeddings x (B, T, width), mask bool (B, T), true at what is no padding → (B, T, width)."""
-        x = _norm(jnp.dtype(self.config.dtype), self.epsilon, "norm")(x.astype(self.config.dtype))
-        x = nn.Dropout(self.config.dropout)(x, deterministic=deterministic)
+    def setup(self) -> None:
+        self.norm = _norm(jnp.dtype(self.config.dtype), self.epsilon)
+        self.drop = nn.Dropout(self.config.dropout)
         layer = nn.remat(Layer, prevent_cse=False, static_argnums=(3,)) if self.config.remat else Layer
         scanned = nn.scan(
             layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, nn.broadcast),
-            length=self.layers,
-            unroll=min(self.config.unroll, self.layers),
+            length=self.depth,
+            unroll=min(self.config.unroll, self.depth),
         )
-        x, _ = scanned(self.config, self.width, self.heads, self.intermediate, self.epsilon, name="layers")(
-            x, mask[:, None, None, :], deterministic
-        )
+        self.layers = scanned(self.config, self.width, self.heads, self.intermediate, self.epsilon)
+
+    def start(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        """Embeddings (B, T, width) as the first layer reads them."""
+        return self.drop(self.norm(x.astype(self.config.dtype)), deterministic=deterministic)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
+        """Embeddings x (B, T, width), mask bool (B, T), true at what is no padding → (B, T, width)."""
+        x, _ = self.layers(self.start(x, deterministic), mask[:, None, None, :], deterministic)
         return x
 
 
@@ -88,32 +94,29 @@ class MusicTower(nn.Module):
 
     config: Clamp2Config
 
-    @nn.compact
-    def __call__(self, patches: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
-        """patches uint8 (B, P, S), mask bool (B, P) → (B, P, H).
+    def setup(self) -> None:
+        config, init = self.config, nn.initializers.normal(INIT_SCALE)
+        width = config.hidden_size
+        self.table = self.param("table", init, (config.patch_size * VOCABULARY, width))
+        self.bias = self.param("bias", nn.initializers.zeros, (width,))
+        self.positions = self.param("positions", init, (config.patch_length, width))
+        self.token_types = self.param("token_types", init, (MUSIC_TOKEN_TYPES, width))
+        self.encoder = Encoder(config, config.music_layers, *_layer_sizes(config, "music"))
+
+    def embed(self, patches: jax.Array) -> jax.Array:
+        """patches uint8 (B, P, S) → float32 (B, P, H).
 
         A linear layer on one-hots is a sum of S rows of its table, one for each character.
         """
-        config, init = self.config, nn.initializers.normal(INIT_SCALE)
-        width, size, length = config.hidden_size, config.patch_size, patches.shape[1]
-        if length > config.patch_length:
-            raise ValueError(f"{length} patches exceed the model's segment of {config.patch_length}")
-        table = self.param("table", init, (size * VOCABULARY, width))
-        bias = self.param("bias", nn.initializers.zeros, (width,))
-        positions = self.param("positions", init, (config.patch_length, width))
-        types = self.param("token_types", init, (MUSIC_TOKEN_TYPES, width))
+        size, length = self.config.patch_size, patches.shape[1]
+        if length > self.config.patch_length:
+            raise ValueError(f"{length} patches exceed the model's segment of {self.config.patch_length}")
         rows = patches.astype(jnp.int32) + VOCABULARY * jnp.arange(size)
-        x = table[rows].sum(axis=-2) + bias + positions[:length] + types[0]
-        encoder = Encoder(
-            config,
-            width,
-            config.music_layers,
-            config.heads,
-            config.intermediate_size,
-            MUSIC_NORM_EPSILON,
-            name="encoder",
-        )
-        return encoder(x, mask, deterministic)
+        return self.table[rows].sum(axis=-2) + self.bias + self.positions[:length] + self.token_types[0]
+
+    def __call__(self, patches: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
+        """patches uint8 (B, P, S), mask bool (B, P) → (B, P, H)."""
+        return self.encoder(self.embed(patches), mask, deterministic)
 
 
 class TextTower(nn.Module):
@@ -121,27 +124,23 @@ class TextTower(nn.Module):
 
     config: Clamp2Config
 
-    @nn.compact
-    def __call__(self, tokens: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
-        """tokens int32 (B, T), mask bool (B, T) → (B, T, text_hidden_size)."""
+    def setup(self) -> None:
         config, init = self.config, nn.initializers.normal(INIT_SCALE)
         width = config.text_hidden_size
-        words = self.param("words", init, (config.text_vocabulary, width))
-        positions = self.param("positions", init, (config.text_positions, width))
-        types = self.param("token_types", init, (TEXT_TOKEN_TYPES, width))
+        self.words = self.param("words", init, (config.text_vocabulary, width))
+        self.positions = self.param("positions", init, (config.text_positions, width))
+        self.token_types = self.param("token_types", init, (TEXT_TOKEN_TYPES, width))
+        self.encoder = Encoder(config, config.text_layers, *_layer_sizes(config, "text"))
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """tokens int32 (B, T) → float32 (B, T, text_hidden_size)."""
         real = tokens != TEXT_PAD
         places = jnp.where(real, jnp.cumsum(real, axis=1), 0) + TEXT_PAD
-        x = words[tokens] + types[0] + positions[places]
-        encoder = Encoder(
-            config,
-            width,
-            config.text_layers,
-            config.text_heads,
-            config.text_intermediate_size,
-            config.text_norm_epsilon,
-            name="encoder",
-        )
-        return encoder(x, mask, deterministic)
+        return self.words[tokens] + self.token_types[0] + self.positions[places]
+
+    def __call__(self, tokens: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
+        """tokens int32 (B, T), mask bool (B, T) → (B, T, text_hidden_size)."""
+        return self.encoder(self.embed(tokens), mask, deterministic)
 
 
 class PatchReader(nn.Module):
@@ -194,12 +193,24 @@ class Clamp2Model(nn.Module):
 
         The mean of the patch vectors, then the projection where there is one (no L2 norm).
         """
-        pooled = mean_of_real(self.music(patches, mask, deterministic), mask)
-        return self.music_projection(pooled) if projected and self.config.feature_size else pooled
+        return self.pooled("music", self.music(patches, mask, deterministic), mask, projected)
 
     def text_features(self, tokens: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
         """Features of text segments: tokens int32 (B, T), mask bool (B, T) → float32 (B, feature_size)."""
-        return self.text_projection(mean_of_real(self.text(tokens, mask, deterministic), mask))
+        return self.pooled("text", self.text(tokens, mask, deterministic), mask)
+
+    def started(self, tower: Tower, inputs: jax.Array) -> jax.Array:
+        """What the first layer of a tower reads, without dropout: patches or tokens → (B, T, H).
+
+        With `layer_of` and `pooled`, for a caller that runs the layers itself.
+        """
+        module = getattr(self, tower)
+        return module.encoder.start(module.embed(inputs), True)
+
+    def pooled(self, tower: Tower, vectors: jax.Array, mask: jax.Array, projected: bool = True) -> jax.Array:
+        """Features out of a tower's vectors (B, T, H), mask bool (B, T) → float32 (B, width)."""
+        mean = mean_of_real(vectors, mask)
+        return getattr(self, f"{tower}_projection")(mean) if projected and self.config.feature_size else mean
 
     def reconstruct(
         self,
@@ -231,6 +242,23 @@ class Clamp2Model(nn.Module):
         return made
 
 
+def layer_of(config: Clamp2Config, tower: Tower) -> Layer:
+    """A layer of a tower, to be applied to the parameters of any of its layers."""
+    return Layer(config, *_layer_sizes(config, tower))
+
+
+def _layer_sizes(config: Clamp2Config, tower: Tower) -> tuple[int, int, int, float]:
+    """Width, heads, intermediate width and epsilon of a tower's layers."""
+    if tower == "music":
+        return config.hidden_size, config.heads, config.intermediate_size, MUSIC_NORM_EPSILON
+    return (
+        config.text_hidden_size,
+        config.text_heads,
+        config.text_intermediate_size,
+        config.text_norm_epsilon,
+    )
+
+
 def mean_of_real(vectors: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of vectors (B, T, D) over what is no padding, mask bool (B, T) → float32 (B, D)."""
     weights = mask.astype(jnp.float32)[..., None]
@@ -258,6 +286,6 @@ def _projection() -> dict[str, Any]:
     }
 
 
-def _norm(dtype: Any, epsilon: float, name: str) -> nn.LayerNorm:
+def _norm(dtype: Any, epsilon: float, name: str | None = None) -> nn.LayerNorm:
     """Layer norm; the two-pass variance keeps float32 parity with PyTorch."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
