@@ -4,7 +4,9 @@
 
 Retrieval, on the held-out splits: the sentence of every prompt that occurs there is a text; for each
 piece the texts are ranked by cosine, and the piece's own should come first (top 1, mean reciprocal
-rank). Of the first text, each label is also counted alone. Linear probes (`eval.label_accuracy`):
+rank). Of the first text, each label is also counted alone. Disorder: how often the own sentence is
+nearer to the piece than to the same piece with every voice's bars in an order of their own
+(`notagen_jax.clamp2.disorder`), where 50 % is guessing. Linear probes (`eval.label_accuracy`):
 logistic regressions on the music tower's own features of the pieces that the model was not trained
 on, a fifth of them for the test.
 """
@@ -23,7 +25,9 @@ from rich.table import Table
 
 from eval.label_accuracy import label_classifiers
 from notagen_jax import clamp2
+from notagen_jax.clamp2.disorder import disordered
 from notagen_jax.clamp2.label_text import label_sentence
+from notagen_jax.clamp2.m3_patches import encode
 from notagen_jax.compilation import enable_compilation_cache
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
@@ -87,6 +91,8 @@ def run(options: Quality) -> dict[str, Any]:
     if held and model.config.has_text:
         music = model.music_features(texts[: len(held)])
         figures["retrieval"] = retrieval(model, music, prompts[: len(held)])
+        mixed = model.patch_features(in_disorder(texts[: len(held)], model.config.patch_size, options.seed))
+        figures["disorder"] = told_from_disorder(model, music, mixed, prompts[: len(held)])
     show(figures)
     if options.json is not None:
         write_atomic(options.json, json.dumps(figures, indent=1) + "\n")
@@ -125,6 +131,29 @@ def retrieval(model: clamp2.Clamp2, music: np.ndarray, prompts: Sequence[Prompt]
     }
 
 
+def in_disorder(texts: Sequence[str], patch_size: int, seed: int) -> list[np.ndarray]:
+    """The patches of pieces with every voice's bars in an order of their own."""
+    rng = np.random.default_rng(seed)
+    return [disordered(encode(text, patch_size), rng) for text in texts]
+
+
+def told_from_disorder(
+    model: clamp2.Clamp2, music: np.ndarray, mixed: np.ndarray, prompts: Sequence[Prompt]
+) -> dict[str, float]:
+    """How the own sentence likes pieces, and the same in disorder: features (n, D) each.
+
+    own_nearer is the share of pieces that their sentence is nearer to than to the disordered one;
+    piece and disordered are the mean cosines.
+    """
+    sentences = model.text_features([label_sentence(prompt) for prompt in prompts])
+    piece, disorder = (cosines(side, sentences).diagonal() for side in (music, mixed))
+    return {
+        "own_nearer": float(np.mean(piece > disorder)),
+        "piece": float(piece.mean()),
+        "disordered": float(disorder.mean()),
+    }
+
+
 def show(figures: dict[str, Any]) -> None:
     """Print the figures as tables."""
     table = Table(title=f"{figures['model']}: linear probes")
@@ -139,6 +168,12 @@ def show(figures: dict[str, Any]) -> None:
             str(row["test_pieces"]),
         )
     Console().print(table)
+    told = figures.get("disorder")
+    if told:
+        print(
+            f"disorder: the own sentence is nearer in {told['own_nearer']:.3f} of the pieces; mean cosine "
+            f"{told['piece']:.3f}, in disorder {told['disordered']:.3f}"
+        )
     found = figures.get("retrieval")
     if found:
         parts = ", ".join(f"{name} {share:.3f}" for name, share in found["first_has_label"].items())

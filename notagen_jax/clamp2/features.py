@@ -73,6 +73,17 @@ class Clamp2:
                 pieces.append(m3_patches.encode(text, self.config.patch_size))
             except NotaGenError as error:
                 raise NotaGenError(f"text {number} of {len(texts)}: {error}") from error
+        return self.patch_features(pieces, batch_size=batch_size, progress=progress, projected=projected)
+
+    def patch_features(
+        self,
+        pieces: Sequence[np.ndarray],
+        *,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        projected: bool = True,
+    ) -> np.ndarray:
+        """`music_features` of pieces that are patches already, uint8 (n_i, patch_size) each."""
         run = self._runner("music", projected)
         width = self.config.width if projected else self.config.hidden_size
         return _pooled(pieces, self.config.patch_length, m3_patches.PAD, width, run, batch_size, progress)
