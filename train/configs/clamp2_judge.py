@@ -34,8 +34,8 @@ CONFIG = Clamp2RunConfig(
         disorder=True,
     ),
     optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=20, decay="cosine", beta2=0.98, clip=1.0),
-    steps=400,
+    steps=200,
     log_every=10,
-    evaluate_every=100,
+    evaluate_every=50,
     evaluate_rows=96,
 )
