@@ -43,6 +43,12 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def as_on(backend: str, model: clamp2.Clamp2, monkeypatch: pytest.MonkeyPatch) -> clamp2.Clamp2:
+    """The model, not yet placed on a device, computed in the form that this backend would choose."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    return dataclasses.replace(model)
+
+
 @pytest.fixture(scope="module")
 def reference() -> Any:
     return torch_clamp2()
@@ -57,7 +63,9 @@ def model(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> clamp2.Cl
     return dataclasses.replace(opened, tokenizer=Codes())
 
 
-def test_music_features_equal_the_official_procedure(model, reference):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_music_features_equal_the_official_procedure(model, reference, backend, monkeypatch):
+    model = as_on(backend, model, monkeypatch)
     texts = pieces()
     whole = m3_patches.decode(m3_patches.encode(texts[2]))
     texts.append(cut_to(whole, TINY.patch_length))
@@ -97,7 +105,9 @@ def test_features_without_the_projection_are_the_tower_s_mean(model, reference):
     assert relative_error(found[0], hidden[0].mean(0).numpy()) < TOLERANCE
 
 
-def test_text_features_equal_the_official_procedure(model, reference):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_text_features_equal_the_official_procedure(model, reference, backend, monkeypatch):
+    model = as_on(backend, model, monkeypatch)
     texts = ["A song", "x" * 30, "x" * 31, "a\nlong text of several lines\nand another" * 2]
     expected = np.stack(
         [

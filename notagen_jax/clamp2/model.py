@@ -104,15 +104,12 @@ class MusicTower(nn.Module):
         self.encoder = Encoder(config, config.music_layers, *_layer_sizes(config, "music"))
 
     def embed(self, patches: jax.Array) -> jax.Array:
-        """patches uint8 (B, P, S) → float32 (B, P, H).
-
-        A linear layer on one-hots is a sum of S rows of its table, one for each character.
-        """
-        size, length = self.config.patch_size, patches.shape[1]
+        """patches uint8 (B, P, S) → float32 (B, P, H)."""
+        length = patches.shape[1]
         if length > self.config.patch_length:
             raise ValueError(f"{length} patches exceed the model's segment of {self.config.patch_length}")
-        rows = patches.astype(jnp.int32) + VOCABULARY * jnp.arange(size)
-        return self.table[rows].sum(axis=-2) + self.bias + self.positions[:length] + self.token_types[0]
+        embedded = _product_with_one_hots(patches, self.table)
+        return embedded + self.bias + self.positions[:length] + self.token_types[0]
 
     def __call__(self, patches: jax.Array, mask: jax.Array, deterministic: bool = True) -> jax.Array:
         """patches uint8 (B, P, S), mask bool (B, P) → (B, P, H)."""
@@ -240,6 +237,24 @@ class Clamp2Model(nn.Module):
         if self.config.decoder_layers:
             made["decoder"] = self.reconstruct(patches, mask, jnp.zeros(1, jnp.int32), patches[0, :1])
         return made
+
+
+def _product_with_one_hots(codes: jax.Array, table: jax.Array) -> jax.Array:
+    """A linear layer on one-hots: the sum of S rows of its table, one for each character.
+
+    codes uint8 (B, P, S), table (S · 128, H) → (B, P, H). A CPU adds the rows place by place: gathered
+    together they are S times as large as their sum and go through main memory.
+    """
+    size = codes.shape[-1]
+    if jax.default_backend() != "cpu":
+        return table[codes.astype(jnp.int32) + VOCABULARY * jnp.arange(size)].sum(axis=-2)
+
+    def add(total: jax.Array, place: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        rows, chosen = place
+        return total + rows[chosen.astype(jnp.int32)], None
+
+    places = table.reshape(size, VOCABULARY, -1), jnp.moveaxis(codes, -1, 0)
+    return jax.lax.scan(add, jnp.zeros((*codes.shape[:-1], table.shape[-1]), table.dtype), places)[0]
 
 
 def layer_of(config: Clamp2Config, tower: Tower) -> Layer:

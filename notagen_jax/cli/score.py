@@ -33,7 +33,7 @@ class Score:
     clamp2: str = "judge"
     """CLaMP 2 weights: an official .pth, a converted folder, a training run, or the packaged "judge"."""
     batch_size: Annotated[int | None, tyro.conf.arg(constructor=int)] = None
-    """Segments computed together; by default 4 on a CPU and 64 on an accelerator."""
+    """Segments computed together; by default of 256 patches on a CPU, 64 elsewhere."""
 
 
 def run(options: Score) -> int:
