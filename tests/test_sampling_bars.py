@@ -14,7 +14,7 @@ from tests.notation_pieces import piece
 
 PROMPT = "%Baroque\n%Bach, J\n%end\nL:1/8\nK:C\nV:1\nV:2\n"
 BARS = 8
-CONFIG = ModelConfig(hidden_size=64, patch_layers=1, char_layers=1, patch_length=18)
+CONFIG = ModelConfig(hidden_size=64, patch_layers=1, char_layers=1, patch_length=19)
 OFTEN = SamplingSettings(bar_attempts=40)
 
 
@@ -100,6 +100,19 @@ def test_a_limit_counts_the_patches_that_stand(params, redrawn):
     assert sample.text.count("D2|") == 3
 
 
+def test_limits_hold_where_every_bar_fails(params):
+    # The header declares no second voice: no bar is ever sound.
+    undeclared = PROMPT.replace("V:2\n", "") + "[r:0/7][V:1]C2|[V:2]D2|\n"
+    never = SamplingSettings(bar_attempts=1000, max_seconds=1.0)
+    (sample,) = generate(CONFIG, params, [undeclared], [0], never)
+    assert "not finished after 1 seconds" in sample.reason
+    assert sample.bars_redrawn > 0
+    assert sample.seconds < 10
+    few = SamplingSettings(bar_attempts=3, max_chars=120)
+    (sample,) = generate(CONFIG, params, [undeclared], [0], few)
+    assert "120 characters" in sample.reason
+
+
 HEADER = "%%score { 1 | 2 }\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"
 
 
@@ -120,7 +133,13 @@ HEADER = "%%score { 1 | 2 }\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"
         ("[r:0/1][V:1]C2 D2|[V:2]C4|\n", True),  # shorter than the meter, as an upbeat is
         ("[r:0/1][V:1]C2 D6|[V:2]C8|\n", False),  # longer than the meter
         ("[r:0/1][V:1][M:4/4]C2 D6|[V:2][M:4/4]C8|\n", True),
+        ("[r:0/1][V:1]C2[M:3/8] D4|[V:2]C6|\n", True),  # the next meter, told at the end of this
+        ("[r:0/1][V:1]C2 D4|[V:2]C5|[V:", True),  # the next voice has not begun
+        ("[r:0/1][V:", True),
+        ("[r", True),
+        ("%comment\n", True),
         ("w:words\n", False),
+        ("w:wor", False),
         ("\n", True),
     ],
 )
@@ -128,7 +147,29 @@ def test_a_bar_under_way_is_judged_by_its_closed_voices(line, sound):
     text = HEADER + "[r:0/2][V:1]C2|[V:2]C2|\n"
     watch = BarWatch(text)
     assert watch.line_start == len(text)
-    assert watch.is_sound(text + line) is sound
+    for _ in range(2):  # looking changes nothing
+        assert watch.is_sound(text + line) is sound
+
+
+def test_a_voice_is_judged_once():
+    text = HEADER + "[r:0/2][V:1]C2|[V:2]C2|\n[r:1/1][V:1]C2|[V:2]C3|"
+    watch = BarWatch(text)
+    assert not watch.is_sound(text + "[V:1]")
+    assert watch.is_sound(text + "[V:1]C", judged=len(text) + 5)  # as if it had been found sound before
+    assert not watch.is_sound(text + "\n", judged=len(text))  # a whole line is judged as a whole
+
+
+def test_a_bar_thrown_away_leaves_no_trace():
+    watch = BarWatch(HEADER)
+    assert not watch.is_sound(HEADER + "[r:0/0][V:1]C6|[V:3]C6|\n")
+    longer = HEADER + "V:3 bass\n"
+    watch.accept(longer)
+    assert watch.is_sound(longer + "[r:0/0][V:1]C6|[V:3]C6|\n")
+
+
+def test_without_a_meter_bars_have_any_length():
+    watch = BarWatch(HEADER.replace("M:3/4\n", ""))
+    assert watch.is_sound(HEADER.replace("M:3/4\n", "") + "[r:0/0][V:1]C12|[V:2]C12|\n")
 
 
 def test_what_a_bar_sets_holds_behind_it():

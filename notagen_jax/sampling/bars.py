@@ -5,68 +5,97 @@ from fractions import Fraction
 
 from notagen_jax.notation.bars import Timing
 from notagen_jax.notation.tune import Row, cut_row, parse_tune
-from notagen_jax.notation.validity import check_row
+from notagen_jax.notation.validity import RowVerdict, check_row
 from notagen_jax.sampling.windows import BODY_LINE
+
+Timings = dict[str, Timing]
 
 
 class BarWatch:
     """Reads a growing piece line by line; each line of its tune body is a bar of all voices.
 
-    `line_start` is the index in the text at which the line under way begins.
+    `line_start` is the index in the text at which the line under way begins. Only `accept` changes
+    anything: a bar that was looked at and thrown away leaves no trace.
     """
 
     def __init__(self, text: str) -> None:
         """text: what stands already, a prompt or more; its whole lines are taken as they are."""
         self.line_start = 0
-        self._timings: dict[str, Timing] | None = None
-        self._judged = 0
+        self._timings: Timings | None = None
+        self._metered = False
         self.accept(text)
+
+    @property
+    def body_has_begun(self) -> bool:
+        """Whether a bar has been accepted."""
+        return self._timings is not None
 
     def accept(self, text: str) -> None:
         """Take the whole lines that have come, sound or not; what follows them is under way."""
         while (end := text.find("\n", self.line_start)) >= 0:
             line = text[self.line_start : end]
             if line.startswith(BODY_LINE):
-                self._timings = self._read(text, cut_row(line))[1]
+                before, self._metered = self._before(text)
+                self._timings = _read(cut_row(line), before)[1]
             self.line_start = end + 1
-            self._judged = 0
 
-    def is_sound(self, text: str) -> bool:
+    def is_sound(self, text: str, judged: int = 0) -> bool:
         """Whether the line under way can still become, or is, a bar without a fault.
+
+        judged: how much of the text was found sound before; no voice is judged twice
 
         A whole line is judged as `notation.check` would do it, one that is under way by the voices
         whose bar is closed: what follows mends neither unequal lengths or bar lines nor what cannot
-        be read. Voices may be left out: they rest. A bar must not be longer than its meter either, which
-        in print is one of 3,500 (OpenScore); it may be shorter, as where a piece or a repeat begins.
+        be read. Voices may be left out: they rest. Nor must a bar be longer than the meter that the
+        header states, which in print is one of 3,500 (OpenScore); it may be shorter, as where a piece
+        or a repeat begins.
         """
         line, newline, _ = text[self.line_start :].partition("\n")
         if not line.startswith(BODY_LINE):
-            return self._timings is None or not newline or not line
-        closed = line.count("[V:") - (not newline)
-        if not newline and closed <= self._judged:
-            return True
-        self._judged = closed
+            return not self.body_has_begun or _may_become_bar(line, bool(newline))
         row = cut_row(line)
-        return self._read(text, row if newline else replace(row, cells=row.cells[:-1]))[0]
-
-    def _read(self, text: str, row: Row) -> tuple[bool, dict[str, Timing]]:
-        """Whether a bar has no fault, and the timing of each voice behind it."""
-        if self._timings is None:
-            tune = parse_tune(text[: self.line_start])
-            self._timings = dict.fromkeys(tune.voices, tune.timing)
-        timings = dict(self._timings)
-        undeclared = [voice for voice, _ in row.cells if voice not in timings]
-        # A voice that no header line declares keeps no timing: it stays a fault in every bar.
-        row = replace(row, cells=tuple(cell for cell in row.cells if cell[0] not in undeclared))
-        verdict = check_row(row, timings, expected=())
+        if not newline:
+            row = replace(row, cells=row.cells[:-1])
+            known = len(cut_row(text[self.line_start : judged]).cells)
+            if not row.cells or len(row.cells) < known:
+                return True
+        before, metered = self._before(text)
+        verdict, after, undeclared = _read(row, before)
         sound = not undeclared and verdict.aligned and not verdict.faults
-        return sound and not _overfull(verdict.durations, timings), timings
+        return sound and not (metered and _overfull(verdict.durations, before, after))
+
+    def _before(self, text: str) -> tuple[Timings, bool]:
+        """The timing of each voice before the line under way, and whether the header states a meter."""
+        if self._timings is not None:
+            return self._timings, self._metered
+        tune = parse_tune(text[: self.line_start])
+        metered = any(line.startswith("M:") for line in tune.header)
+        return dict.fromkeys(tune.voices, tune.timing), metered
 
 
-def _overfull(durations: dict[str, Fraction | None], timings: dict[str, Timing]) -> bool:
-    """Whether a voice's bar lasts longer than its meter says."""
+def _may_become_bar(line: str, whole: bool) -> bool:
+    """Whether a line behind the first bar can still become one, or is one that is passed over."""
+    if not line.strip() or line.startswith("%"):
+        return True
+    return not whole and any(start.startswith(line) for start in BODY_LINE)
+
+
+def _read(row: Row, before: Timings) -> tuple[RowVerdict, Timings, bool]:
+    """The verdict on a bar, the timing of each voice behind it, and whether it has undeclared voices.
+
+    A voice that no header line declares keeps no timing: it stays a fault in every bar.
+    """
+    after = dict(before)
+    declared = tuple(cell for cell in row.cells if cell[0] in before)
+    verdict = check_row(replace(row, cells=declared), after, expected=())
+    return verdict, after, len(declared) < len(row.cells)
+
+
+def _overfull(durations: dict[str, Fraction | None], before: Timings, after: Timings) -> bool:
+    """Whether a voice's bar lasts longer than its meter, which may change at either end of the bar."""
     for voice, duration in durations.items():
-        meter = timings[voice].meter
-        if duration is not None and meter is not None and duration > meter:
+        meters = [timings[voice].meter for timings in (before, after)]
+        known = [meter for meter in meters if meter is not None]
+        if duration is not None and len(known) == len(meters) and duration > max(known):
             return True
     return False

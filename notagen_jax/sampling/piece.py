@@ -9,7 +9,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import Continuation, decode, encode_continuation, is_end
 from notagen_jax.sampling.bars import BarWatch
 from notagen_jax.sampling.settings import PieceProgress, Sample, SamplingSettings
-from notagen_jax.sampling.windows import next_window
+from notagen_jax.sampling.windows import BODY_LINE, next_window
 
 FINISHED = "the piece came to its end"
 
@@ -91,10 +91,11 @@ class GrowingPiece:
         Returns whether the row's cache holds the window no longer: then a bar is to be drawn again.
         """
         settings = self.settings
+        late = time.monotonic() - self.started > settings.max_seconds
         for patch in patches:
             self.drawn += 1
             self.patches += 1
-            ended = is_end(patch)
+            before, ended = len(self.text), is_end(patch)
             if not ended:
                 new = patch.copy()
                 new[: len(self._tail)] = 0
@@ -102,7 +103,7 @@ class GrowingPiece:
                 self._tail = self._tail[:0]
                 self._window.append(patch)
                 self.cached += 1
-            if self._bar is not None and self._take_back(self._bar, ended):
+            if self._bar is not None and not late and self._take_back(self._bar, before, ended):
                 return True
             if ended:
                 self.stop(FINISHED, finished=True)
@@ -112,18 +113,21 @@ class GrowingPiece:
                 self.stop(f"stopped after {self.patches} patches, as asked")
             if self.sample is not None:
                 return False
-        if time.monotonic() - self.started > settings.max_seconds:
+        if late:
             self.stop(f"given up: not finished after {settings.max_seconds:g} seconds")
         return False
 
-    def _take_back(self, bar: BarWatch, ended: bool) -> bool:
+    def _take_back(self, bar: BarWatch, judged: int, ended: bool) -> bool:
         """Take the bar under way back if it cannot be sound and may be drawn again.
+
+        judged: how much of the text was found sound before
 
         It is judged patch by patch, so that which patches were drawn for nothing, and with them the
         random numbers of the next ones, do not depend on how many the device draws at a time.
         """
         if not self._stands:
-            sound = bar.is_sound(self.text) and not (ended and bar.line_start < len(self.text))
+            broken_off = ended and self.text.startswith(BODY_LINE, bar.line_start)
+            sound = not broken_off and bar.is_sound(self.text, judged)
             if not sound and self._attempt < self.settings.bar_attempts and self._reopen(bar.line_start):
                 self._attempt += 1
                 self.bars_redrawn += 1
@@ -175,6 +179,8 @@ class GrowingPiece:
             self.sample = Sample(
                 self.text, finished, reason, self.patches, seconds, self.seed, self.bars_redrawn
             )
+            # A run keeps its pieces to the end; their windows are many times as large as their texts.
+            self._window = []
 
     @property
     def characters(self) -> int:
