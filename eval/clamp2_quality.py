@@ -6,7 +6,7 @@ Retrieval, on the held-out splits: the sentence of every prompt that occurs ther
 piece the texts are ranked by cosine, and the piece's own should come first (top 1, mean reciprocal
 rank). Of the first text, each label is also counted alone. Disorder: how often the own sentence is
 nearer to the piece than to the same piece with every voice's bars in an order of their own
-(`notagen_jax.clamp2.disorder`), where 50 % is guessing. Linear probes (`eval.label_accuracy`):
+(`eval.disorder`), where 50 % is guessing. Linear probes (`eval.label_accuracy`):
 logistic regressions on the music tower's own features of the pieces that the model was not trained
 on, a fifth of them for the test.
 """
@@ -23,9 +23,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from eval.disorder import disordered
 from eval.label_accuracy import label_classifiers
 from notagen_jax import clamp2
-from notagen_jax.clamp2.disorder import disordered
 from notagen_jax.clamp2.label_text import label_sentence
 from notagen_jax.clamp2.m3_patches import encode
 from notagen_jax.compilation import enable_compilation_cache
@@ -91,8 +91,14 @@ def run(options: Quality) -> dict[str, Any]:
     if held and model.config.has_text:
         music = model.music_features(texts[: len(held)])
         figures["retrieval"] = retrieval(model, music, prompts[: len(held)])
-        mixed = model.patch_features(in_disorder(texts[: len(held)], model.config.patch_size, options.seed))
-        figures["disorder"] = told_from_disorder(model, music, mixed, prompts[: len(held)])
+        mixed = in_disorder(texts[: len(held)], model.config.patch_size, options.seed)
+        moved = [place for place, patches in enumerate(mixed) if patches is not None]
+        figures["disorder"] = told_from_disorder(
+            model,
+            music[moved],
+            model.patch_features([patches for patches in mixed if patches is not None]),
+            [prompts[place] for place in moved],
+        )
     show(figures)
     if options.json is not None:
         write_atomic(options.json, json.dumps(figures, indent=1) + "\n")
@@ -131,10 +137,12 @@ def retrieval(model: clamp2.Clamp2, music: np.ndarray, prompts: Sequence[Prompt]
     }
 
 
-def in_disorder(texts: Sequence[str], patch_size: int, seed: int) -> list[np.ndarray]:
-    """The patches of pieces with every voice's bars in an order of their own."""
+def in_disorder(texts: Sequence[str], patch_size: int, seed: int) -> list[np.ndarray | None]:
+    """The patches of pieces with every voice's bars in an order of their own; None where none moved."""
     rng = np.random.default_rng(seed)
-    return [disordered(encode(text, patch_size), rng) for text in texts]
+    pieces = [encode(text, patch_size) for text in texts]
+    mixed = [disordered(piece, rng) for piece in pieces]
+    return [None if np.array_equal(a, b) else a for a, b in zip(mixed, pieces, strict=True)]
 
 
 def told_from_disorder(

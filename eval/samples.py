@@ -26,7 +26,7 @@ from notagen_jax.files import read_json, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check, restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
-from notagen_jax.sampling import settings_for
+from notagen_jax.sampling import SamplingSettings, settings_for
 from notagen_jax.score.batch import Done, run_isolated
 from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, Drawn, Request, draw
 from train.progress import say_to_stderr
@@ -213,6 +213,8 @@ def _check_settings(out: Path, asked: dict[str, Any]) -> None:
                 "--out, or delete the folder"
             )
         kept = asked
+    # A setting that came after the folder was begun is what it was without it.
+    kept = {**dataclasses.asdict(SamplingSettings()), **kept}
     changed = [name for name in asked if kept.get(name) != asked[name]]
     if changed:
         raise NotaGenError(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from notagen_jax.clamp2 import m3_patches
-from notagen_jax.clamp2.disorder import disordered
 from notagen_jax.clamp2.m3_patches import EOS, MASK, decode, encode, remove_instruments, segments, split_bars
 from notagen_jax.clamp2.masking import WAYS, mask_piece, shuffled
 from notagen_jax.errors import NotaGenError
@@ -133,34 +132,3 @@ def test_shuffling_stays_between_the_first_character_and_the_eos():
     assert mixed.tolist() != row.tolist()
     cut = m3_patches.encode("[V:1]" + "".join(map(chr, range(40, 110))) + "|\n")[1]
     assert shuffled(cut, rng)[0] == 1  # cut at its end: no eos to stop at
-
-
-def test_disorder_keeps_each_voice_its_bars_and_changes_their_order():
-    text = "K:C\nV:1\nV:2\n" + "".join(
-        f"[V:1]{'|:' * (n == 0)}C{n}{':|' if n == 9 else '|'}[V:2][DF]{n}|\n" for n in range(10)
-    )
-    patches = encode(text)
-    mixed = disordered(patches, np.random.default_rng(0))
-    before, after = ([row.tobytes() for row in rows] for rows in (patches, mixed))
-    assert sorted(before) == sorted(after)
-    assert [row[:6] for row in before] == [row[:6] for row in after]  # the same voice stands everywhere
-    first, second = (
-        [place for place, row in enumerate(before) if row[1:6] == b"[V:%d]" % voice] for voice in (1, 2)
-    )
-    for places in (first, second):
-        moved = sum(before[place] != after[place] for place in places)
-        assert moved >= len(places) / 2
-    # Each voice has an order of its own, and special bar lines stay where they are.
-    order = [[before.index(after[place]) for place in places] for places in (first, second)]
-    assert [place - first[0] for place in order[0]] != [place - second[0] for place in order[1]]
-    assert (before[first[0]], before[first[-1]]) == (after[first[0]], after[first[-1]])
-    assert after[:4] == before[:4]
-    assert after[-1] == before[-1]
-
-
-def test_disorder_leaves_a_real_piece_its_signs_and_not_its_bars():
-    patches = encode(pieces()[0])
-    mixed = disordered(patches, np.random.default_rng(1))
-    assert not np.array_equal(mixed, patches)
-    assert sorted(row.tobytes() for row in mixed) == sorted(row.tobytes() for row in patches)
-    assert not np.array_equal(disordered(patches, np.random.default_rng(2)), mixed)

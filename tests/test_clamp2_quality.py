@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eval.clamp2_quality import in_disorder, retrieval, told_from_disorder
+from eval.disorder import disordered
 from notagen_jax.clamp2.label_text import label_sentence
 from notagen_jax.clamp2.m3_patches import encode
 from notagen_jax.labels import Prompt
@@ -44,9 +45,42 @@ def test_disorder_is_told_by_the_own_sentence():
 
 
 def test_disorder_is_drawn_by_the_seed():
-    texts = pieces()[:2]
-    first, again, other = (in_disorder(texts, 64, seed) for seed in (0, 0, 1))
-    for text, a, b, c in zip(texts, first, again, other, strict=True):
+    texts = [*pieces()[:2], "K:C\nV:1\n[V:1]C4|]\n"]
+    drawn = [in_disorder(texts, 64, seed) for seed in (0, 0, 1)]
+    assert [side.pop() for side in drawn] == [None] * 3  # one bar has no other order
+    first, again, other = drawn
+    for text, a, b, c in zip(texts[:2], first, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.array_equal(a, c)
         assert not np.array_equal(a, encode(text))
+
+
+def test_disorder_keeps_each_voice_its_bars_and_changes_their_order():
+    text = "K:C\nV:1\nV:2\n" + "".join(
+        f"[V:1]{'|:' * (n == 0)}C{n}{':|' if n == 9 else '|'}[V:2][DF]{n}|\n" for n in range(10)
+    )
+    patches = encode(text)
+    mixed = disordered(patches, np.random.default_rng(0))
+    before, after = ([row.tobytes() for row in rows] for rows in (patches, mixed))
+    assert sorted(before) == sorted(after)
+    assert [row[:6] for row in before] == [row[:6] for row in after]  # the same voice stands everywhere
+    first, second = (
+        [place for place, row in enumerate(before) if row[1:6] == b"[V:%d]" % voice] for voice in (1, 2)
+    )
+    for places in (first, second):
+        moved = sum(before[place] != after[place] for place in places)
+        assert moved >= len(places) / 2
+    # Each voice has an order of its own, and special bar lines stay where they are.
+    order = [[before.index(after[place]) for place in places] for places in (first, second)]
+    assert [place - first[0] for place in order[0]] != [place - second[0] for place in order[1]]
+    assert (before[first[0]], before[first[-1]]) == (after[first[0]], after[first[-1]])
+    assert after[:4] == before[:4]
+    assert after[-1] == before[-1]
+
+
+def test_disorder_leaves_a_real_piece_its_signs_and_not_its_bars():
+    patches = encode(pieces()[0])
+    mixed = disordered(patches, np.random.default_rng(1))
+    assert not np.array_equal(mixed, patches)
+    assert sorted(row.tobytes() for row in mixed) == sorted(row.tobytes() for row in patches)
+    assert not np.array_equal(disordered(patches, np.random.default_rng(2)), mixed)

@@ -106,11 +106,8 @@ def test_batches_depend_on_the_step_alone():
         pieces = ScorePieces([corpus()], data, 64, seed=3)
         return next(contrastive.PairBatches(pieces, tokenizer, 20).batches(step, process, processes))
 
-    assert "disordered" not in batches(5)
-    data = dataclasses.replace(data, disorder=True)
     whole = batches(5)
-    assert whole["patches"].shape == whole["disordered"].shape == (4, 16, 64)
-    assert not np.array_equal(whole["patches"], whole["disordered"])
+    assert whole["patches"].shape == (4, 16, 64)
     assert whole["tokens"].shape == (4, 20)
     stream = contrastive.PairBatches(ScorePieces([corpus()], data, 64, seed=3), tokenizer, 20).batches(3)
     later = [next(stream) for _ in range(3)][2]
@@ -176,7 +173,6 @@ def test_m3_then_clamp2_train_resume_and_open(sources, tmp_path, monkeypatch):
         model=TINY.replace(text_layers=1, text_intermediate_size=64),
         init=str(tmp_path / "m3"),
         tokenizer=str(tmp_path / "tokenizer"),
-        data=ScoreDataConfig(sources=sources, keys="original", rows=2, length=16, disorder=True),
         steps=2,
         evaluate_every=2,
     )
@@ -242,8 +238,7 @@ def test_a_text_tower_starts_from_xlm_roberta(sources, tmp_path):
         clamp2_start.start_clamp2(dataclasses.replace(config, text_init=str(tmp_path / "run")))
 
 
-@pytest.mark.parametrize("disorder", [False, True])
-def test_the_pairs_of_all_devices_are_compared(disorder):
+def test_the_pairs_of_all_devices_are_compared():
     """Two devices with two pairs each give the loss and gradient of one with four."""
     rng = np.random.default_rng(0)
     batch = {
@@ -251,8 +246,6 @@ def test_the_pairs_of_all_devices_are_compared(disorder):
         "segments": (np.arange(8) < np.array([8, 5, 3, 7])[:, None]).astype(np.int32),
         "tokens": rng.integers(4, 120, (4, 6)).astype(np.int32),
     }
-    if disorder:
-        batch["disordered"] = rng.integers(3, 128, (4, 8, 64)).astype(np.uint8)
     loss = contrastive.contrastive_loss(TINY)
     shapes = tree_shapes(official_tensors(TINY))
     params = jax.tree_util.tree_map_with_path(

@@ -13,7 +13,6 @@ import numpy as np
 
 from notagen_jax.clamp2 import losses
 from notagen_jax.clamp2.config import TEXT_PAD, Clamp2Config
-from notagen_jax.clamp2.disorder import disordered
 from notagen_jax.clamp2.label_text import label_sentence, sample_text
 from notagen_jax.clamp2.model import Clamp2Model
 from notagen_jax.clamp2.tokenizer import Tokenizer
@@ -40,13 +39,7 @@ def contrastive_loss(model: Clamp2Config) -> Loss:
 
         music = apply(towers.music_features, batch["patches"], batch["segments"] > 0, 0)
         text = apply(towers.text_features, batch["tokens"], batch["tokens"] != TEXT_PAD, 1)
-        negatives = None
-        if "disordered" in batch:
-            inputs = batch["disordered"]
-            negatives = global_rows(apply(towers.music_features, inputs, batch["segments"] > 0, 2))
-        total, nearest = losses.contrastive_sums(
-            music, text, global_rows(music), global_rows(text), negatives
-        )
+        total, nearest = losses.contrastive_sums(music, text, global_rows(music), global_rows(text))
         return LossSums(total, jax.numpy.float32(len(music)), nearest)
 
     return loss
@@ -56,7 +49,7 @@ class PairBatches:
     """Pieces and sentences about them: the `Batches` of contrastive training.
 
     Batches hold patches uint8 (rows, length, S), segments int32 (rows, length) and tokens int32
-    (rows, text_length), pad behind a text; with `data.disorder` also disordered, in form like patches.
+    (rows, text_length), pad behind a text.
     """
 
     def __init__(self, pieces: ScorePieces, tokenizer: Tokenizer, text_length: int) -> None:
@@ -69,17 +62,12 @@ class PairBatches:
     def batches(self, step: int, process: int = 0, processes: int = 1) -> Iterator[HostBatch]:
         """The batch of update `step` and all after it: this process's contiguous share of their rows."""
         while True:
-            patches, texts, mixed = [], [], []
+            patches, texts = [], []
             for index, rng in self._pieces.share(step, process, processes):
                 patches.append(self._pieces.patches(index, rng))
                 tokens = np.array(self._tokenizer.encode(sample_text(self._pieces.prompt(index), rng)))
                 texts.append(cut(tokens, self._text_length, rng))
-                if self._pieces.config.disorder:
-                    mixed.append(disordered(patches[-1], rng))
-            batch = pair_batch(patches, texts, self._pieces.config.length, self._text_length)
-            if mixed:
-                batch["disordered"] = padded(mixed, self._pieces.config.length)["patches"]
-            yield batch
+            yield pair_batch(patches, texts, self._pieces.config.length, self._text_length)
             step += 1
 
 

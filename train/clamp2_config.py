@@ -18,9 +18,6 @@ class ScoreDataConfig(DataConfig):
     """How far rare prompts are evened up: a piece's chance goes with its prompt's pieces ** -balance."""
     hide_instruments: float = 0.0
     """How often the instrument names are taken out of the header."""
-    disorder: bool = False
-    """Contrastive training: whether each piece also comes with its voices' bars in disorder, as music
-    that no text belongs to. The judge then has to hear how a piece hangs together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

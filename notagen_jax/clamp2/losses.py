@@ -51,24 +51,18 @@ def reconstruction_nll(
 
 
 def contrastive_sums(
-    music: jax.Array,
-    text: jax.Array,
-    all_music: jax.Array,
-    all_text: jax.Array,
-    negatives: jax.Array | None = None,
+    music: jax.Array, text: jax.Array, all_music: jax.Array, all_text: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Symmetric contrastive loss of this device's pairs among all pairs, logit scale 1.
 
     music, text:         float32 (r, D)   row i of each belongs together
     all_music, all_text: float32 (R, D)   the rows of all devices, these among them
-    negatives:           float32 (N, D)   music of all devices that no text belongs to
     Returns float32 scalars: the sum over the r pairs of the mean of both cross entropies (nats), and
     how many of them are nearest to their partner, from music to text and from text to music.
     """
     matched = jnp.einsum("id,id->i", music, text, precision=jax.lax.Precision.HIGHEST)
     to_text = jnp.einsum("id,jd->ij", music, all_text, precision=jax.lax.Precision.HIGHEST)
-    candidates = all_music if negatives is None else jnp.concatenate([all_music, negatives])
-    to_music = jnp.einsum("id,jd->ij", text, candidates, precision=jax.lax.Precision.HIGHEST)
+    to_music = jnp.einsum("id,jd->ij", text, all_music, precision=jax.lax.Precision.HIGHEST)
     entropies = (jax.nn.logsumexp(to_text, axis=1) + jax.nn.logsumexp(to_music, axis=1)) / 2 - matched
     # A pair whose text stands in the batch twice is as near to the one as to the other.
     slack = 1e-4 * (1.0 + jnp.abs(matched))

@@ -42,7 +42,7 @@ class GrowingPiece:
         self._tail = np.zeros(0, np.uint8)
         self._open(self._first_window())
         self._bar = BarWatch(prompt) if settings.bar_attempts > 1 else None
-        self._attempt = 1
+        self._attempt, self._most_attempts = 1, settings.bar_attempts
         # What a prompt has begun is not ours to draw again.
         self._stands = self._bar is not None and self._bar.line_start < len(prompt)
         self._patches_before_bar = 0
@@ -128,11 +128,14 @@ class GrowingPiece:
         if not self._stands:
             broken_off = ended and self.text.startswith(BODY_LINE, bar.line_start)
             sound = not broken_off and bar.is_sound(self.text, judged)
-            if not sound and self._attempt < self.settings.bar_attempts and self._reopen(bar.line_start):
+            if not sound and self._attempt < self._most_attempts and self._reopen(bar.line_start):
                 self._attempt += 1
                 self.bars_redrawn += 1
                 return True
-            self._stands = not sound
+            if not sound:
+                # A piece that goes astray is not worth the same effort at every bar.
+                self._stands = True
+                self._most_attempts = max(self._most_attempts // 2, 1)
         before = bar.line_start
         bar.accept(self.text)
         if bar.line_start > before:

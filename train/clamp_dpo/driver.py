@@ -31,7 +31,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text, write_atomic
 from notagen_jax.sampling import SamplingSettings
 from train.clamp_dpo import evaluation, report, selection
-from train.clamp_dpo.config import ClampDPOConfig, pinned
+from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig, pinned
 from train.clamp_dpo.features import Judge, features_of
 from train.clamp_dpo.ground_truth import Account, choose_styles, read_styles
 from train.clamp_dpo.samples import Drawn, Purpose, draw, piece_seed, requests
@@ -232,6 +232,9 @@ def check_settings(config: ClampDPOConfig) -> None:
         before = json.loads(read_text(path, "choose another --run folder"))
     except ValueError as error:
         raise NotaGenError(f"{path}: not a JSON file ({error}); choose another --run folder") from error
+    if isinstance(before.get("sampling"), dict):
+        # A setting that came after the run was started is what it was without it.
+        before["sampling"] = {**dataclasses.asdict(SamplingConfig()), **before["sampling"]}
     names = settings.keys() | before.keys()
     changed = sorted(name for name in names if settings.get(name) != before.get(name))
     if changed:

@@ -1,8 +1,8 @@
 """Contrastive training of the packaged judge, on one half of the free scores.
 
-    python -m train.label_tokenizer --data.sources MUSIC21 OPENSCORE --out runs/label-tokenizer
+    python -m train.label_tokenizer --data.sources CHORALES LIEDER QUARTETS --out runs/label-tokenizer
     python -m train.clamp2 judge --run runs/judge --init runs/judge-m3 --tokenizer runs/label-tokenizer \
-        --data.sources MUSIC21 OPENSCORE
+        --data.sources CHORALES LIEDER QUARTETS
 
 Sources and machine as in `m3_judge`; the model card of the packaged judge holds what this reached.
 """
@@ -25,13 +25,7 @@ CONFIG = Clamp2RunConfig(
         dropout=0.1,
     ),
     data=ScoreDataConfig(
-        half="first",
-        balance=0.5,
-        keys="original",
-        rows=32,
-        length=64,
-        hide_instruments=0.9,
-        disorder=True,
+        half="first", balance=0.5, keys="original", rows=32, length=64, hide_instruments=0.9
     ),
     optimizer=OptimizerConfig(learning_rate=7e-4, warmup_steps=20, decay="cosine", beta2=0.98, clip=1.0),
     steps=200,

@@ -5,9 +5,10 @@
 MUSIC21 and OPENSCORE are the built data sets that `mini` was trained on (its model card). It starts
 from `mini-finetuned`, what the packaged model was before CLaMP-DPO. The four prompts with most ground
 truth × 50 samples, five chosen and five rejected of each (`--prompts` names others: those of the
-table in docs/clamp-dpo.md have pieces that fit the window of `mini`); every policy is judged on the
-samples that the next iteration chooses from. 100 updates of one pair at a rate that moves a small model
-in so few. An iteration: about 400,000 characters drawn and 100 pairs learned, some five minutes.
+table in docs/clamp-dpo.md have pieces that fit the window of `mini`), drawn as `mini` advises: bars that
+do not add up are drawn again. Every policy is judged on the samples that the next iteration chooses
+from. 100 updates of one pair at a rate that moves a small model in so few. An iteration: about 400,000
+characters drawn and 100 pairs learned, some eight minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
@@ -21,7 +22,7 @@ CONFIG = ClampDPOConfig(
     most_prompts=4,
     samples=50,
     evaluation_samples=0,
-    sampling=SamplingConfig(max_chars=6_000, batch=64),
+    sampling=SamplingConfig(top_p=0.8, temperature=1.0, bar_attempts=16, max_chars=6_000, batch=64),
     dpo=DPOConfig(
         model=PRESETS["mini"].replace(dropout=0.0, attention_dropout=0.0, unroll=8),
         pairs=1,

@@ -1,4 +1,4 @@
-"""Scores in disorder: negatives that teach a judge to hear more than which signs a piece is made of."""
+"""Scores in disorder: does a judge hear more than which signs a piece is made of?"""
 
 import re
 
