@@ -24,9 +24,11 @@ from notagen_jax.clamp2 import Clamp2Config
 from notagen_jax.clamp2.names import CLAMP2
 from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import strip_stream_headers
+from notagen_jax.sampling import SamplingSettings
 from tests.tiny_composer import CONFIG, PROMPTS, NoteJudge, text, train
+from train.clamp_dpo import driver
 from train.clamp_dpo.config import ClampDPOConfig, SamplingConfig
-from train.clamp_dpo.driver import Driver, Stopped
+from train.clamp_dpo.driver import Driver, Stopped, check_settings
 from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, piece_seed, read_samples
 from train.clamp_dpo.selection import read_candidates
 from train.config import OptimizerConfig
@@ -187,10 +189,33 @@ def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world
         np.testing.assert_array_equal(a, b)
 
 
+def test_samples_are_drawn_as_the_settings_say(world, tmp_path, monkeypatch):
+    class Drawing(Exception):
+        pass
+
+    def note(folder, open_policy, wanted, settings, batch, say):
+        raise Drawing(settings, batch)
+
+    monkeypatch.setattr(driver, "draw", note)
+    sampling = SamplingConfig(5, 0.7, 0.9, bar_attempts=6, max_chars=400, batch=8)
+    with pytest.raises(Drawing) as caught:
+        drive(configuration(tmp_path / "run", world, sampling=sampling))
+    expected = SamplingSettings(5, 0.7, 0.9, bar_attempts=6, max_chars=400, max_seconds=float("inf"))
+    assert caught.value.args == (expected, 8)
+
+
 def test_other_settings_are_refused(whole, world, tmp_path):
     for changes, named in (({"seed": 1}, "seed"), ({"samples": 30, "portion": 0.2}, "portion, samples")):
         with pytest.raises(NotaGenError, match=f"started with another {named} "):
             drive(configuration(whole[0], world, **changes))
+    with pytest.raises(NotaGenError, match="started with another sampling "):
+        drive(configuration(whole[0], world, sampling=SamplingConfig(max_chars=400, batch=8, bar_attempts=4)))
+    # A setting that a run is older than is what it was before.
+    settings = json.loads((whole[0] / "settings.json").read_text())
+    older = {name: value for name, value in settings["sampling"].items() if name != "bar_attempts"}
+    shutil.copytree(whole[0], tmp_path / "older")
+    (tmp_path / "older" / "settings.json").write_text(json.dumps({**settings, "sampling": older}))
+    check_settings(configuration(tmp_path / "older", world))
     # Until the prompts are known nothing is spent, so that a first command may be mended.
     unlucky = configuration(tmp_path / "run", world, ground_truth=("nowhere",))
     with pytest.raises(NotaGenError, match="no such folder"):

@@ -15,6 +15,7 @@ from eval.samples import (
     VERDICTS_FILE,
     Samples,
     Verdict,
+    _check_settings,
     judge,
     parse_prompt,
     run,
@@ -26,6 +27,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.model import init_params
 from notagen_jax.notation import restore_rests
 from notagen_jax.notation.musicxml import to_musicxml
+from notagen_jax.sampling import SamplingSettings
 from tests.notation_pieces import piece
 from train.clamp_dpo.samples import Drawn
 
@@ -37,6 +39,15 @@ def abc2midi() -> None:
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
+
+
+def test_samples_drawn_otherwise_are_not_taken_for_ours(tmp_path):
+    asked = {"weights": "a", **dataclasses.asdict(SamplingSettings())}
+    older = {name: value for name, value in asked.items() if name != "bar_attempts"}
+    (tmp_path / SETTINGS_FILE).write_text(json.dumps(older))
+    _check_settings(tmp_path, asked)  # a setting that the folder is older than is what it was before
+    with pytest.raises(NotaGenError, match=r"other settings \(bar_attempts"):
+        _check_settings(tmp_path, {**asked, "bar_attempts": 16})
 
 
 def drawn(text: str) -> Drawn:

@@ -113,5 +113,9 @@ def test_generate_follows_the_advice(tmp_path, plain):
     assert first == second  # the likeliest character each time, whatever the seed
     (record, _) = json.loads((tmp_path / "out0" / "report.json").read_text())
     assert (record["top_k"], record["top_p"], record["temperature"]) == (1, 0.9, 1.2)
+    assert (record["bar_attempts"], record["bars_redrawn"]) == (1, 0)
     first, second = drawn("--top-k", "9")
     assert first != second
+    drawn("--bar-attempts", "2", "--seed", "0")
+    (record, _) = json.loads((tmp_path / "out4" / "report.json").read_text())
+    assert record["bar_attempts"] == 2

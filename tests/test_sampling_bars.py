@@ -2,13 +2,18 @@
 
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from notagen_jax.config import ModelConfig
+from notagen_jax.model import init_params
 from notagen_jax.notation import check, restore_rests
-from notagen_jax.patches import encode_piece
-from notagen_jax.sampling import SamplingSettings, generate
+from notagen_jax.patches import END_PATCH, encode_piece
+from notagen_jax.sampling import Sampler, SamplingSettings, generate
 from notagen_jax.sampling.bars import BarWatch
+from notagen_jax.sampling.generate import _no_rows
+from notagen_jax.sampling.piece import GrowingPiece
 from tests.counting_composer import train
 from tests.notation_pieces import piece
 
@@ -114,6 +119,45 @@ def test_limits_hold_where_every_bar_fails(params):
     few = SamplingSettings(bar_attempts=3, max_chars=120)
     (sample,) = generate(CONFIG, params, [undeclared], [0], few)
     assert "120 characters" in sample.reason
+
+
+def test_a_piece_that_ends_inside_a_bar_draws_it_again():
+    piece = GrowingPiece(CONFIG, 0, PROMPT, 5, SamplingSettings(bar_attempts=2))
+    piece.start()
+    texts = (b"[r:0/0][V:1]C2\2\0", b"|[V:2]D2|\n\2\0\0\0\0\0")
+    begun = np.stack([np.frombuffer(text, np.uint8) for text in texts])
+    cut_off = np.stack([begun[0], END_PATCH])
+    assert piece.add(cut_off)
+    assert (piece.text, piece.bars_redrawn, piece.patches, piece.drawn) == (PROMPT, 1, 0, 2)
+    assert not piece.add(np.stack([*begun, END_PATCH]))
+    assert piece.sample.finished
+    assert piece.sample.text == PROMPT + "[r:0/0][V:1]C2|[V:2]D2|\n"
+    assert (piece.sample.patches, piece.drawn) == (3, 5)
+
+
+@pytest.mark.parametrize("bar_start", [63, 64, 65, 70])
+def test_the_cache_behind_a_bar_taken_back_is_that_of_the_shorter_window(bar_start):
+    config = CONFIG.replace(patch_length=120)
+    sampler = Sampler(config, jax.jit(init_params, static_argnums=0)(config, jax.random.key(0)), 2)
+
+    def cached(count: int) -> list[np.ndarray]:
+        keys_and_values = (*sampler._cache.keys, *sampler._cache.values)
+        return [np.array(x[1, :, :count]) for x in keys_and_values] + [np.array(sampler._cache.vector[1])]
+
+    def opened(lines: int, known: int) -> list[np.ndarray]:
+        """The cache of a piece of so many patches of which the first `known` are said to be in it."""
+        prompt = "".join(f"%line {n:8d}\n" for n in range(lines - 1))
+        piece = GrowingPiece(config, 0, prompt, 5, SamplingSettings())
+        piece.cached = known
+        rows = _no_rows(2)
+        sampler._open_window(rows, 1, piece)
+        assert rows.length[1] == piece.cached == lines
+        return cached(lines)
+
+    opened(100, 0)
+    shortened = opened(bar_start, bar_start)
+    for found, expected in zip(shortened, opened(bar_start, 0), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6)
 
 
 HEADER = "%%score { 1 | 2 }\nL:1/8\nM:3/4\nK:C\nV:1 treble\nV:2 bass\n"

@@ -8,6 +8,7 @@ would copy each layer's weights out of the stack, and one batch on all cores lea
 between and inside operations; a program of one layer compiles fast, so that lengths can be padded less.
 """
 
+import collections
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
@@ -226,9 +227,9 @@ def _pooled(
     done = 0
     threads = ThreadPoolExecutor(os.cpu_count() if jax.default_backend() == "cpu" else 1)
     try:
-        results = [threads.submit(compute, *batch) for batch in batches]
-        for (batch, _, _), result in zip(batches, results, strict=True):
-            features = result.result()
+        results = collections.deque(threads.submit(compute, *batch) for batch in batches)
+        for batch, _, _ in batches:
+            features = results.popleft().result()  # let go of as it is read
             for row, (number, weight, _) in enumerate(batch):
                 sums[number] += weight * features[row]
                 totals[number] += weight
