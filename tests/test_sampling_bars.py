@@ -9,7 +9,6 @@ import pytest
 from notagen_jax.config import ModelConfig
 from notagen_jax.model import init_params
 from notagen_jax.notation import check, restore_rests
-from notagen_jax.notation.keys import signature
 from notagen_jax.patches import END_PATCH, encode_piece
 from notagen_jax.sampling import Sampler, SamplingSettings, generate
 from notagen_jax.sampling.bars import BarWatch
@@ -213,41 +212,6 @@ def test_a_bar_thrown_away_leaves_no_trace():
     longer = HEADER + "V:3 bass\n"
     watch.accept(longer)
     assert watch.is_sound(longer + "[r:0/0][V:1]C6|[V:3]C6|\n")
-
-
-@pytest.mark.parametrize(
-    ("header", "bar", "sound"),
-    [
-        ("K:F#min\nV:1\nV:2", "[V:1]C2|[V:2][K:A] C2|", True),  # three sharps, both
-        ("K:F#min\nV:1\nV:2", "[V:1]C2|[V:2][K:Eb] C2|", False),
-        ("K:Amin\nV:1\nV:2", "[V:1]C2|[V:2][K:Eb] C2|", False),
-        ("K:A\nV:1\nV:2", "[V:1]C2|[V:2][K:bass] C2|", True),  # a clef
-        ("K:A\nV:1\nV:2", "[V:1]C2|[V:2][K:C] C2|", True),  # as horns and timpani are written
-        ("K:A\nV:1\nV:2 treble transpose=-2", "[V:1]C2|[V:2][K:B] C2|", True),
-        ("K:A\nV:1\nV:2", "[V:1][K:Eb] C2|[V:2][K:Eb] C2|", True),  # all change
-    ],
-)
-def test_voices_are_in_one_key(header, bar, sound):
-    text = f"L:1/8\n{header}\n"
-    assert BarWatch(text).is_sound(f"{text}[r:0/0]{bar}\n") is sound
-
-
-def test_a_key_holds_until_the_next():
-    text = "L:1/8\nK:A\nV:1\nV:2\n[r:0/2][V:1][K:Eb]C2|[V:2][K:Cmin]C2|\n"
-    watch = BarWatch(text)
-    assert watch.is_sound(text + "[r:1/1][V:1]C2|[V:2]C2|\n")
-    assert not watch.is_sound(text + "[r:1/1][V:1][K:G]C2|[V:2]C2|\n")
-
-
-@pytest.mark.parametrize(
-    ("key", "sharps"),
-    [
-        *(("C", 0), ("F#min", 3), ("Ebmin", -6), ("Bb", -2), ("C#", 7), ("Cb", -7), ("A dor", 1), ("Gm", -2)),
-        *(("bass", None), ("none", None), ("Hp", None), ("", None), ("Eb bass", -3), ("Cxyz", None)),
-    ],
-)
-def test_key_signatures(key, sharps):
-    assert signature(key) == sharps
 
 
 def test_without_a_meter_bars_have_any_length():
