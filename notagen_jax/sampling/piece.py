@@ -139,6 +139,8 @@ class GrowingPiece:
         before = bar.line_start
         bar.accept(self.text)
         if bar.line_start > before:
+            if not self._stands:
+                self._most_attempts = min(2 * self._most_attempts, self.settings.bar_attempts)
             self._attempt, self._stands = 1, False
             self._patches_before_bar = self.patches
             at_patch = bar.line_start == len(self.text)

@@ -20,7 +20,7 @@ class SamplingSettings:
     """Applied last, to what is left: above 1 evens it out."""
     bar_attempts: int = 1
     """How often a bar is drawn at most until its voices add up; 1 takes each bar as it comes. Each bar
-    that stands with a fault halves it for the rest of its piece."""
+    that stands with a fault halves it for the bars behind, each sound one doubles it again."""
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
     max_seconds: float = 1200.0
