@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -327,8 +327,8 @@ def command(config: ClampDPOConfig) -> list[str]:
         "run": config.run, "checkpoint": config.checkpoint, "clamp2": config.clamp2,
         "ground-truth": config.ground_truth[0], "iterations": config.iterations,
         "samples": config.samples, "evaluation-samples": config.evaluation_samples,
-        "plagiarism": config.plagiarism, "sampling.max-chars": config.sampling.max_chars,
-        "sampling.batch": config.sampling.batch, "dpo.model.unroll": dpo.model.unroll,
+        "plagiarism": config.plagiarism, "dpo.model.unroll": dpo.model.unroll,
+        **{f"sampling.{name.replace('_', '-')}": value for name, value in asdict(config.sampling).items()},
         "dpo.pairs": dpo.pairs, "dpo.steps": dpo.steps,
         "dpo.optimizer.learning-rate": optimizer.learning_rate,
     }  # fmt: skip

@@ -196,10 +196,15 @@ class Driver:
     ) -> list[Drawn]:
         config = self.config
         wanted = requests(self.account.used, count, config.seed, purpose, iteration)
-        drawn_so = dataclasses.asdict(config.sampling)
-        batch = drawn_so.pop("batch")
-        settings = SamplingSettings(**drawn_so, max_seconds=float("inf"))
-        return draw(folder, lambda: self.policy(policy), wanted, settings, batch, say)
+        settings = SamplingSettings(
+            top_k=config.sampling.top_k,
+            top_p=config.sampling.top_p,
+            temperature=config.sampling.temperature,
+            bar_attempts=config.sampling.bar_attempts,
+            max_chars=config.sampling.max_chars,
+            max_seconds=float("inf"),
+        )
+        return draw(folder, lambda: self.policy(policy), wanted, settings, config.sampling.batch, say)
 
     def _hear(self, folder: Path, drawn: Sequence[Drawn], say: Say) -> tuple[list[Heard], np.ndarray]:
         """The samples as notation, and the features of those that have a text."""
