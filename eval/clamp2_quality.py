@@ -92,13 +92,13 @@ def run(options: Quality) -> dict[str, Any]:
         music = model.music_features(texts[: len(held)])
         figures["retrieval"] = retrieval(model, music, prompts[: len(held)])
         mixed = in_disorder(texts[: len(held)], model.config.patch_size, options.seed)
-        moved = [place for place, patches in enumerate(mixed) if patches is not None]
-        figures["disorder"] = told_from_disorder(
-            model,
-            music[moved],
-            model.patch_features([patches for patches in mixed if patches is not None]),
-            [prompts[place] for place in moved],
-        )
+        if mixed:
+            figures["disorder"] = told_from_disorder(
+                model,
+                music[list(mixed)],
+                model.patch_features(list(mixed.values())),
+                [prompts[place] for place in mixed],
+            )
     show(figures)
     if options.json is not None:
         write_atomic(options.json, json.dumps(figures, indent=1) + "\n")
@@ -137,12 +137,19 @@ def retrieval(model: clamp2.Clamp2, music: np.ndarray, prompts: Sequence[Prompt]
     }
 
 
-def in_disorder(texts: Sequence[str], patch_size: int, seed: int) -> list[np.ndarray | None]:
-    """The patches of pieces with every voice's bars in an order of their own; None where none moved."""
+def in_disorder(texts: Sequence[str], patch_size: int, seed: int) -> dict[int, np.ndarray]:
+    """The patches of pieces with every voice's bars in an order of their own, by the piece's place.
+
+    A piece whose bars have no other order (one a voice, or all of them special) is left out.
+    """
     rng = np.random.default_rng(seed)
-    pieces = [encode(text, patch_size) for text in texts]
-    mixed = [disordered(piece, rng) for piece in pieces]
-    return [None if np.array_equal(a, b) else a for a, b in zip(mixed, pieces, strict=True)]
+    found = {}
+    for place, text in enumerate(texts):
+        piece = encode(text, patch_size)
+        mixed = disordered(piece, rng)
+        if not np.array_equal(mixed, piece):
+            found[place] = mixed
+    return found
 
 
 def told_from_disorder(
