@@ -59,7 +59,6 @@ def run(options: Adopt) -> Path:
     last = len(table["rows"]) - 2
     before = checkpoints.open_stored(settings["checkpoint"])
     after = checkpoints.open_stored(options.run / f"iteration-{last}" / "policy")
-    after = dataclasses.replace(after, advice=before.advice)
     target, kept = options.packaged / PACKAGED, options.packaged / FINETUNED
     card = target / CARD
     text = read_text(card, "give the folder of the packaged models") if card.is_file() else f"# {PACKAGED}\n"

@@ -32,6 +32,7 @@ from train.clamp_dpo.driver import Driver, Stopped, check_settings
 from train.clamp_dpo.samples import PARTIAL_FOLDER, SAMPLES_FILE, piece_seed, read_samples
 from train.clamp_dpo.selection import read_candidates
 from train.config import OptimizerConfig
+from train.configs.mini_clamp_dpo import CONFIG as MINI
 from train.dpo.__main__ import run as train_by_itself
 from train.dpo.config import DPOConfig, DPORun
 from train.dpo.pairs import PairLoader
@@ -48,7 +49,7 @@ ROOT = Path(__file__).parent.parent
 def world(tmp_path_factory) -> tuple[Path, Path]:
     """A checkpoint of the tiny composer and a folder of ground truth for its two prompts."""
     folder = tmp_path_factory.mktemp("world")
-    checkpoints.save(folder / "checkpoint", CONFIG, train(), labels=PROMPTS)
+    checkpoints.save(folder / "checkpoint", CONFIG, train(), labels=PROMPTS, advice={"top_p": 0.95})
     for prompt, bars in zip(PROMPTS, (LIKED, ("GABG", "GBAG")), strict=True):
         place = folder / "truth" / f"{prompt.period}_{prompt.composer}_{prompt.instrumentation}"
         place.mkdir(parents=True)
@@ -141,6 +142,7 @@ def test_a_run_leaves_what_it_promises(whole, world):
 
     before, after = checkpoints.load(world[0]), checkpoints.load(folder / "policy")
     assert after.labels == before.labels
+    assert after.advice == before.advice == {"top_p": 0.95}
     assert after.config == before.config
     assert not np.array_equal(after.params["char_decoder"]["wte"], before.params["char_decoder"]["wte"])
 
@@ -187,6 +189,12 @@ def test_dpo_by_itself_on_the_preference_file_gives_the_same_policy(whole, world
     assert found.labels == expected.labels
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_experiment_of_mini_draws_as_mini_advises():
+    advice = checkpoints.open_stored("mini").advice
+    assert advice
+    assert {name: getattr(MINI.sampling, name) for name in advice} == advice
 
 
 def test_samples_are_drawn_as_the_settings_say(world, tmp_path, monkeypatch):

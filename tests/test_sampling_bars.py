@@ -123,11 +123,38 @@ def test_limits_hold_where_every_bar_fails(params):
     assert "120 characters" in sample.reason
 
 
+def patches_of(*texts: bytes) -> np.ndarray:
+    """One closed patch for each text of at most 15 characters."""
+    return np.stack([np.frombuffer((text + b"\2").ljust(16, b"\0"), np.uint8) for text in texts])
+
+
+SOUND = (b"[r:0/0][V:1]C2", b"|[V:2]D2|\n")
+
+
+@pytest.mark.parametrize("tail", [b"[r", b"[V:1]C2|", b"w:la"])
+def test_a_piece_that_ends_behind_a_bar_begun_draws_it_again(tail):
+    piece = GrowingPiece(CONFIG, 0, PROMPT, 5, SamplingSettings(bar_attempts=2))
+    piece.start()
+    assert not piece.add(patches_of(*SOUND))
+    kept = piece.text
+    assert piece.add(np.stack([*patches_of(tail), END_PATCH]))
+    assert (piece.text, piece.bars_redrawn, piece.patches) == (kept, 1, 2)
+    assert not piece.add(END_PATCH[None])
+    assert piece.sample.finished
+
+
+def test_every_line_of_a_patch_is_judged():
+    piece = GrowingPiece(CONFIG, 0, PROMPT, 5, SamplingSettings(bar_attempts=2))
+    piece.start()
+    first = PROMPT + "[r:0/0][V:1]C2|[V:2]D2|\n"
+    assert piece.add(patches_of(SOUND[0], b"|[V:2]D2|\n[V:3]", b"C|\n[V:1]C"))
+    assert (piece.text, piece.bars_redrawn) == (first, 1)
+
+
 def test_a_piece_that_ends_inside_a_bar_draws_it_again():
     piece = GrowingPiece(CONFIG, 0, PROMPT, 5, SamplingSettings(bar_attempts=2))
     piece.start()
-    texts = (b"[r:0/0][V:1]C2\2\0", b"|[V:2]D2|\n\2\0\0\0\0\0")
-    begun = np.stack([np.frombuffer(text, np.uint8) for text in texts])
+    begun = patches_of(*SOUND)
     cut_off = np.stack([begun[0], END_PATCH])
     assert piece.add(cut_off)
     assert (piece.text, piece.bars_redrawn, piece.patches, piece.drawn) == (PROMPT, 1, 0, 2)
@@ -143,14 +170,14 @@ def test_attempts_halve_at_bars_that_fail_and_double_at_sound_ones():
 
     def attempts(length: bytes) -> int:
         """How often a bar is drawn until it stands when it comes with this length of its second voice."""
-        texts = (b"[r:0/9][V:1]C2\2\0", b"|[V:2]D" + length + b"|\n\2\0\0\0\0\0")
-        patches = np.stack([np.frombuffer(text, np.uint8) for text in texts])
+        patches = patches_of(b"[r:0/9][V:1]C2", b"|[V:2]D" + length + b"|\n")
         count = 1
         while piece.add(patches):
             count += 1
         return count
 
     assert [attempts(b"3") for _ in range(5)] == [8, 4, 2, 1, 1]
+    assert not piece.add(patches_of(b"%no bar\n", b"\n", b"%no bar\n"))
     assert [attempts(b"2") for _ in range(2)] == [1, 1]  # 2, then 4 for the next
     assert [attempts(b"3") for _ in range(2)] == [4, 2]
     assert [attempts(b"2") for _ in range(9)] == [1] * 9

@@ -145,10 +145,10 @@ def test_the_last_policy_is_packaged_if_the_second_judge_agrees(tmp_path):
     """The model before it stays beside it, and the card tells of the table."""
     run, packaged = tmp_path / "run", tmp_path / "packaged"
     models = {place: random_params(MODEL, seed) for seed, place in enumerate(("mini", "policy"))}
-    checkpoints.save(packaged / "mini", MODEL, models["mini"], labels=(BACH,))
+    checkpoints.save(packaged / "mini", MODEL, models["mini"], labels=(BACH,), advice={"temperature": 1.0})
     (packaged / "mini" / "MODEL_CARD.md").write_text("# mini\n")
-    (packaged / "mini" / "sampling.json").write_text('{"temperature": 1.0}')
-    checkpoints.save(run / "iteration-1" / "policy", MODEL, models["policy"], labels=(BACH,))
+    policy = run / "iteration-1" / "policy"
+    checkpoints.save(policy, MODEL, models["policy"], labels=(BACH,), advice={"temperature": 1.0})
     (run / "settings.json").write_text(json.dumps({"checkpoint": str(packaged / "mini")}))
     (run / "table2").mkdir()
     (run / "table2" / "table2.md").write_text("| K |\n")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from notagen_jax.checkpoints.advice import ADVICE_FILE, advice_json, read_advice
+from notagen_jax.checkpoints.advice import ADVICE_FILE, Advice, advice_json, read_advice
 from notagen_jax.checkpoints.checkpoint import (
     LABELS_FILE,
     Checkpoint,
@@ -90,6 +90,7 @@ def save(
     *,
     dtype: StoredType = "float32",
     labels: Sequence[Prompt] | None = None,
+    advice: Advice | None = None,
     force: bool = False,
 ) -> None:
     """Write parameters as a converted checkpoint, whole or not at all.
@@ -98,7 +99,7 @@ def save(
     fit `config` or the directory cannot be written.
     """
     known = None if labels is None else tuple(labels)
-    stored = StoredCheckpoint(config, unstack_params(config, params), Path(directory), known)
+    stored = StoredCheckpoint(config, unstack_params(config, params), Path(directory), known, advice=advice)
     write_directory(Path(directory), stored, dtype=dtype, force=force)
 
 

@@ -25,19 +25,28 @@ class BarWatch:
         self._metered = False
         self.accept(text)
 
-    @property
-    def body_has_begun(self) -> bool:
-        """Whether a bar has been accepted."""
-        return self._timings is not None
-
     def accept(self, text: str) -> None:
         """Take the whole lines that have come, sound or not; what follows them is under way."""
-        while (end := text.find("\n", self.line_start)) >= 0:
-            line = text[self.line_start : end]
-            if line.startswith(BODY_LINE):
-                before, self._metered = self._before(text)
-                self._timings = _read(cut_row(line), before)[1]
-            self.line_start = end + 1
+        while "\n" in text[self.line_start :]:
+            self.accept_line(text)
+
+    def accept_line(self, text: str) -> bool:
+        """Take the line under way, which must be whole; returns whether it was a bar."""
+        end = text.index("\n", self.line_start)
+        line = text[self.line_start : end]
+        is_bar = line.startswith(BODY_LINE)
+        if is_bar:
+            before, self._metered = self._before(text)
+            self._timings = _read(cut_row(line), before)[1]
+        self.line_start = end + 1
+        return is_bar
+
+    def is_broken_off(self, text: str) -> bool:
+        """Whether a text that ends here ends inside a bar, or inside what should have become one."""
+        line = text[self.line_start :]
+        if not line.strip() or line.startswith("%"):
+            return False
+        return self._timings is not None or line.startswith(BODY_LINE)
 
     def is_sound(self, text: str, judged: int = 0) -> bool:
         """Whether the line under way can still become, or is, a bar without a fault.
@@ -52,7 +61,7 @@ class BarWatch:
         """
         line, newline, _ = text[self.line_start :].partition("\n")
         if not line.startswith(BODY_LINE):
-            return not self.body_has_begun or _may_become_bar(line, bool(newline))
+            return self._timings is None or _may_become_bar(line, bool(newline))
         row = cut_row(line)
         if not newline:
             row = replace(row, cells=row.cells[:-1])

@@ -9,7 +9,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.patches import Continuation, decode, encode_continuation, is_end
 from notagen_jax.sampling.bars import BarWatch
 from notagen_jax.sampling.settings import PieceProgress, Sample, SamplingSettings
-from notagen_jax.sampling.windows import BODY_LINE, next_window
+from notagen_jax.sampling.windows import next_window
 
 FINISHED = "the piece came to its end"
 
@@ -125,27 +125,26 @@ class GrowingPiece:
         It is judged patch by patch, so that which patches were drawn for nothing, and with them the
         random numbers of the next ones, do not depend on how many the device draws at a time.
         """
-        if not self._stands:
-            broken_off = ended and self.text.startswith(BODY_LINE, bar.line_start)
-            sound = not broken_off and bar.is_sound(self.text, judged)
-            if not sound and self._attempt < self._most_attempts and self._reopen(bar.line_start):
-                self._attempt += 1
-                self.bars_redrawn += 1
-                return True
-            if not sound:
-                # A piece that goes astray is not worth the same effort at every bar.
-                self._stands = True
-                self._most_attempts = max(self._most_attempts // 2, 1)
-        before = bar.line_start
-        bar.accept(self.text)
-        if bar.line_start > before:
+        while True:
+            whole = "\n" in self.text[bar.line_start :]
             if not self._stands:
+                sound = bar.is_sound(self.text, judged) and not (ended and bar.is_broken_off(self.text))
+                if not sound and self._attempt < self._most_attempts and self._reopen(bar.line_start):
+                    self._attempt += 1
+                    self.bars_redrawn += 1
+                    return True
+                if not sound:
+                    # A piece that goes astray is not worth the same effort at every bar.
+                    self._stands = True
+                    self._most_attempts = max(self._most_attempts // 2, 1)
+            if not whole:
+                return False
+            if bar.accept_line(self.text) and not self._stands:
                 self._most_attempts = min(2 * self._most_attempts, self.settings.bar_attempts)
             self._attempt, self._stands = 1, False
             self._patches_before_bar = self.patches
             at_patch = bar.line_start == len(self.text)
             self._window_before_bar = len(self._window) if at_patch else None
-        return False
 
     def _reopen(self, end: int) -> bool:
         """Go back to the text up to `end`, where the bar under way begins; False where no window holds it."""

@@ -165,7 +165,8 @@ class Driver:
         )
         if finished is None:
             raise Stopped(f"iteration {k}, DPO")
-        checkpoints.save(folder / "policy", before.config, finished, labels=before.labels)
+        policy = folder / "policy"
+        checkpoints.save(policy, before.config, finished, labels=before.labels, advice=before.advice)
         # What they led to is the policy; they take three times its room each.
         shutil.rmtree(folder / "dpo" / STEPS_FOLDER, ignore_errors=True)
 

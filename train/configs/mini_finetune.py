@@ -4,7 +4,7 @@
 
 Sources and machine as in `mini_pretrain`; two and a half hours. The packaged `mini`, made of more updates
 in several stages, the last with pieces of up to 1,000 patches, has held-out losses of 0.39 nats a character
-(MUSIC21) and 0.83 (OPENSCORE); its model card has more.
+(MUSIC21) and 0.83 (OPENSCORE) on the first 12 rows of such pieces; its model card tells of whole ones.
 """
 
 from notagen_jax.config import PRESETS
