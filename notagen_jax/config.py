@@ -1,12 +1,10 @@
 """The sizes and settings of a NotaGen model."""
 
 import dataclasses
-import json
 import os
-import reprlib
-from collections.abc import Sequence
-from typing import Any, Literal, Self, TypeVar
+from typing import ClassVar, Literal
 
+from notagen_jax.config_file import CONFIG_REMEDY, FileConfig, is_whole
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
 
@@ -19,22 +17,13 @@ HEAD_SIZE = 64
 
 SIZES = ("hidden_size", "patch_layers", "char_layers", "patch_length")
 
-MOST_UNROLLED = 1024
-"""More blocks than any model has; a program of more of them would not compile in any time."""
-
-Configuration = TypeVar("Configuration")
-
-CONFIG_REMEDY = "put the original file back, or convert the checkpoint again"
-"""How a message about a broken configuration file ends."""
-
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of the two decoders and how they are computed.
+class ModelConfig(FileConfig):
+    """Sizes of the two decoders and how they are computed."""
 
-    The sizes decide the parameters; the rest decides only how they are used, so it may differ
-    between training and sampling of the same checkpoint.
-    """
+    SIZES: ClassVar[tuple[str, ...]] = SIZES
+    NAME: ClassVar[str] = "model configuration"
 
     hidden_size: int
     """Width H of both decoders, a multiple of 64."""
@@ -61,36 +50,14 @@ class ModelConfig:
     """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 
     def __post_init__(self) -> None:
-        for name in (*SIZES, "unroll"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise _refusal(f"{name} must be a positive integer", value)
-        chunk = self.char_chunk
-        if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 0:
-            raise _refusal("char_chunk must be a whole number from 0", chunk)
-        if self.unroll > MOST_UNROLLED:
-            raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
-        if self.hidden_size % HEAD_SIZE:
-            raise _refusal(f"hidden_size must be a multiple of {HEAD_SIZE}", self.hidden_size)
-        for name in ("dropout", "attention_dropout"):
-            rate = getattr(self, name)
-            if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
-                raise _refusal(f"{name} must be a number in [0, 1)", rate)
-        if not isinstance(self.remat, bool):
-            raise _refusal("remat must be true or false", self.remat)
-        if self.dtype not in ("float32", "bfloat16"):
-            raise _refusal("dtype must be float32 or bfloat16", self.dtype)
-        if self.attention not in ("xla", "cudnn"):
-            raise _refusal("attention must be xla or cudnn", self.attention)
+        for name in SIZES:
+            self.demand(is_whole(getattr(self, name), 1), name, "a positive integer")
+        self.demand(is_whole(self.char_chunk, 0), "char_chunk", "a whole number from 0")
+        self.demand(self.hidden_size % HEAD_SIZE == 0, "hidden_size", f"a multiple of {HEAD_SIZE}")
+        self.check_settings()
+        self.demand(self.attention in ("xla", "cudnn"), "attention", "xla or cudnn")
         if self.attention == "cudnn" and (self.dtype != "bfloat16" or self.attention_dropout):
-            raise NotaGenError(
-                "model configuration: cudnn attention needs dtype bfloat16 and attention_dropout 0"
-            )
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The fields that decide the parameters."""
-        return {name: getattr(self, name) for name in SIZES}
+            raise NotaGenError(f"{self.NAME}: cudnn attention needs dtype bfloat16 and attention_dropout 0")
 
     @property
     def heads(self) -> int:
@@ -106,49 +73,6 @@ class ModelConfig:
         embeddings = (PATCH_SIZE * VOCABULARY + 1 + self.patch_length + VOCABULARY + PATCH_SIZE + 1) * width
         return (self.patch_layers + self.char_layers) * block + norms + embeddings
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with `changes`; raises `NotaGenError` when they do not fit together."""
-        return dataclasses.replace(self, **changes)
-
-    def to_json(self) -> str:
-        """The configuration as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, source: str) -> Self:
-        """Read what `to_json` wrote; `source` names the file in errors.
-
-        Raises `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another
-        type.
-        """
-        return parse_config(cls, text, source, SIZES)
-
-
-def parse_config(kind: type[Configuration], text: str, source: str, sizes: Sequence[str]) -> Configuration:
-    """The configuration of type `kind` that a JSON object of its fields states.
-
-    `source` names the file in errors; `sizes` are the fields that must be there. Raises
-    `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another type.
-    """
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:  # nested without end counts as broken too
-        raise NotaGenError(f"{source}: not a JSON file ({error}); {CONFIG_REMEDY}") from error
-    if not isinstance(fields, dict):
-        raise NotaGenError(f"{source}: expected a JSON object of model sizes; {CONFIG_REMEDY}")
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(fields) - known)
-    missing = sorted(set(sizes) - set(fields))
-    if unknown or missing:
-        raise NotaGenError(
-            f"{source}: not a model configuration (unknown fields {unknown}, missing fields {missing}); "
-            f"{CONFIG_REMEDY}"
-        )
-    try:
-        return kind(**fields)
-    except NotaGenError as error:
-        raise NotaGenError(f"{source}: {error}; correct it, or {CONFIG_REMEDY}") from error
-
 
 def read_config(path: str | os.PathLike[str]) -> ModelConfig:
     """The configuration in a `config.json` or `model.json`.
@@ -156,11 +80,6 @@ def read_config(path: str | os.PathLike[str]) -> ModelConfig:
     Raises `NotaGenError` naming the file when it cannot be read or is not a model configuration.
     """
     return ModelConfig.from_json(read_text(path, CONFIG_REMEDY), str(path))
-
-
-def _refusal(demand: str, value: object) -> NotaGenError:
-    """The error of a field; a value out of a file may be of any size, so it is shortened."""
-    return NotaGenError(f"model configuration: {demand}, got {reprlib.repr(value)}")
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -24,7 +24,8 @@ from notagen_jax.checkpoints.checkpoint import (
 from notagen_jax.checkpoints.layout import Layout, check_tied
 from notagen_jax.checkpoints.names import NOTAGEN, unstack_params
 from notagen_jax.checkpoints.tensor_file import StoredType, TensorFile, write_tensors
-from notagen_jax.config import CONFIG_REMEDY, ModelConfig
+from notagen_jax.config import ModelConfig
+from notagen_jax.config_file import CONFIG_REMEDY
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
 from notagen_jax.labels import Prompt

@@ -17,7 +17,7 @@ from notagen_jax.checkpoints.adapters import ADAPTER_FILE, Adapters, read_adapte
 from notagen_jax.checkpoints.checkpoint import Checkpoint, StoredCheckpoint, read_labels
 from notagen_jax.checkpoints.layout import Layout, tree_shapes, unstack
 from notagen_jax.checkpoints.names import NOTAGEN
-from notagen_jax.config import CONFIG_REMEDY
+from notagen_jax.config_file import CONFIG_REMEDY
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_text
 from notagen_jax.lora import adapter_shapes

@@ -1,13 +1,11 @@
 """The sizes and settings of a CLaMP 2 model."""
 
 import dataclasses
-import json
-import reprlib
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal
 
 from notagen_jax.clamp2.m3_patches import VOCABULARY
-from notagen_jax.config import HEAD_SIZE, MOST_UNROLLED, ModelConfig, parse_config
-from notagen_jax.errors import NotaGenError
+from notagen_jax.config import HEAD_SIZE, ModelConfig
+from notagen_jax.config_file import FileConfig, is_rate, is_whole
 
 MUSIC_TOKEN_TYPES = 2
 """Token types of the music tower (`BertConfig`); all patches are of type 0."""
@@ -31,12 +29,15 @@ SIZES = (*MUSIC_SIZES, *DECODER_SIZES, *PROJECTION_SIZES, *TEXT_SIZES)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clamp2Config:
+class Clamp2Config(FileConfig):
     """Sizes of the towers and how they are computed; a part that a model lacks has size 0.
 
     CLaMP 2 has both towers and their projections; M3 (masked pre-training) the music tower and the
-    character decoder. The sizes decide the parameters, the rest how they are used.
+    character decoder.
     """
+
+    SIZES: ClassVar[tuple[str, ...]] = SIZES
+    NAME: ClassVar[str] = "CLaMP 2 configuration"
 
     hidden_size: int
     """Width of the music tower and of M3's decoder, a multiple of 64."""
@@ -80,40 +81,24 @@ class Clamp2Config:
     """Blocks that one step of the scan over layers holds: more trains faster on CPU, compiles longer."""
 
     def __post_init__(self) -> None:
-        for name in (*MUSIC_SIZES, "text_length", "unroll"):
-            if not _whole(getattr(self, name), 1):
-                raise _refusal(f"{name} must be a positive integer", getattr(self, name))
+        for name in (*MUSIC_SIZES, "text_length"):
+            self.demand(is_whole(getattr(self, name), 1), name, "a positive integer")
         for name in (*DECODER_SIZES, *PROJECTION_SIZES, *TEXT_SIZES, "text_heads"):
-            if not _whole(getattr(self, name), 0):
-                raise _refusal(f"{name} must be a non-negative integer", getattr(self, name))
-        if self.hidden_size % HEAD_SIZE:
-            raise _refusal(f"hidden_size must be a multiple of {HEAD_SIZE}", self.hidden_size)
-        if self.patch_size < 4:
-            raise _refusal("patch_size must be at least 4", self.patch_size)
+            self.demand(is_whole(getattr(self, name), 0), name, "a non-negative integer")
+        self.demand(self.hidden_size % HEAD_SIZE == 0, "hidden_size", f"a multiple of {HEAD_SIZE}")
+        self.demand(self.patch_size >= 4, "patch_size", "at least 4")
+        self.demand(is_rate(self.text_norm_epsilon), "text_norm_epsilon", "a number in [0, 1)")
+        self.check_settings()
         text = {name: getattr(self, name) for name in (*PROJECTION_SIZES, *TEXT_SIZES)}
         if self.decoder_layers and any(text.values()):
-            raise _refusal("M3 (decoder_layers above 0) has neither projections nor a text tower", text)
+            raise self.refusal("M3 (decoder_layers above 0) has neither projections nor a text tower", text)
         if not self.decoder_layers and not all(text.values()):
-            raise _refusal("CLaMP 2 (decoder_layers 0) needs feature_size and all text sizes", text)
+            raise self.refusal("CLaMP 2 (decoder_layers 0) needs feature_size and all text sizes", text)
         if self.has_text and self.text_heads and self.text_hidden_size % self.text_heads:
-            raise _refusal("text_hidden_size must be a multiple of text_heads", text)
+            raise self.refusal("text_hidden_size must be a multiple of text_heads", text)
         if self.has_text and self.text_length >= self.text_positions - TEXT_PAD:
-            raise _refusal(f"text_length must be at most text_positions - {TEXT_PAD + 1}", self.text_length)
-        for name in ("dropout", "attention_dropout", "text_norm_epsilon"):
-            rate = getattr(self, name)
-            if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate < 1:
-                raise _refusal(f"{name} must be a number in [0, 1)", rate)
-        if not isinstance(self.remat, bool):
-            raise _refusal("remat must be true or false", self.remat)
-        if self.dtype not in ("float32", "bfloat16"):
-            raise _refusal("dtype must be float32 or bfloat16", self.dtype)
-        if self.unroll > MOST_UNROLLED:
-            raise _refusal(f"unroll must be at most {MOST_UNROLLED}", self.unroll)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The fields that decide the parameters."""
-        return {name: getattr(self, name) for name in SIZES}
+            most = f"at most text_positions - {TEXT_PAD + 1}"
+            raise self.refusal(f"text_length must be {most}", self.text_length)
 
     @property
     def heads(self) -> int:
@@ -162,36 +147,10 @@ class Clamp2Config:
             total += (text + 1) * self.feature_size
         return total
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with `changes`; raises `NotaGenError` when they do not fit together."""
-        return dataclasses.replace(self, **changes)
-
-    def to_json(self) -> str:
-        """The configuration as a JSON object."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, source: str) -> Self:
-        """Read what `to_json` wrote; `source` names the file in errors.
-
-        Raises `NotaGenError` on broken JSON, an unknown field, a missing size or a value of another
-        type.
-        """
-        return parse_config(cls, text, source, SIZES)
-
 
 def _layer(width: int, intermediate: int) -> int:
     """Parameters of one BERT layer."""
     return 4 * (width + 1) * width + 2 * width * intermediate + intermediate + width + 4 * width
-
-
-def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _refusal(demand: str, value: object) -> NotaGenError:
-    """The error of a field; a value out of a file may be of any size, so it is shortened."""
-    return NotaGenError(f"CLaMP 2 configuration: {demand}, got {reprlib.repr(value)}")
 
 
 OFFICIAL = Clamp2Config(
