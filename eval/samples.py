@@ -18,6 +18,7 @@ import tyro
 from rich.progress import Progress
 
 from eval import readers
+from eval.signatures import voices_apart
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints.adapters import weights_digest
 from notagen_jax.compilation import enable_compilation_cache
@@ -83,6 +84,10 @@ class Verdict:
     """Bars whose voices differ in length."""
     aligned: bool = False
     """Whether all voices agree in bar count, bar lines and bar lengths."""
+    one_key: bool = False
+    """Whether all voices stand in one key signature in every bar, as all but transposing instruments do."""
+    bars_redrawn: int = 0
+    """How often a bar was drawn again."""
     not_converted: str | None = None
     """Why it did not become MusicXML whole."""
     abc2midi: str | None = None
@@ -103,7 +108,7 @@ class Verdict:
 
 def judge(piece: Drawn) -> Verdict:
     """The verdict on a sampled piece. Never raises on bad music."""
-    verdict = Verdict(piece.name, piece.style, piece.finished)
+    verdict = Verdict(piece.name, piece.style, piece.finished, bars_redrawn=piece.bars_redrawn)
     try:
         interleaved = restore_rests(piece.text)
     except NotaGenError as error:
@@ -114,6 +119,7 @@ def judge(piece: Drawn) -> Verdict:
         bars=validity.bars,
         misaligned=len(validity.misaligned),
         aligned=validity.aligned,
+        one_key=voices_apart(interleaved) is None,
         abc2midi=readers.abc2midi_fault(interleaved),
     )
     try:
@@ -130,7 +136,7 @@ def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int]:
     """Shares (0 … 1) over a set of pieces.
 
     `bar_alignment_error` is the share of all bars whose voices differ in length (paper section 4.3),
-    1 where there are no bars.
+    1 where there are no bars; `bars` and `bars_redrawn` are means of a piece.
     """
     pieces, bars = len(verdicts), sum(verdict.bars for verdict in verdicts)
 
@@ -143,6 +149,9 @@ def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int]:
         "converted": share([verdict.not_converted is None for verdict in verdicts]),
         "aligned": share([verdict.aligned for verdict in verdicts]),
         "bar_alignment_error": sum(v.misaligned for v in verdicts) / bars if bars else 1.0,
+        "one_key": share([verdict.one_key for verdict in verdicts]),
+        "bars": bars / pieces,
+        "bars_redrawn": sum(verdict.bars_redrawn for verdict in verdicts) / pieces,
         **{name: share([getattr(verdict, name) is None for verdict in verdicts]) for name in readers.READERS},
         "opens": share([verdict.opens for verdict in verdicts]),
     }
@@ -234,7 +243,7 @@ def judge_all(drawn: Sequence[Drawn], processes: int) -> list[Verdict]:
                 verdicts.append(outcome.value)
             else:
                 piece = outcome.item
-                verdict = Verdict(piece.name, piece.style, piece.finished)
+                verdict = Verdict(piece.name, piece.style, piece.finished, bars_redrawn=piece.bars_redrawn)
                 verdicts.append(verdict.taken_by_none(outcome.refusal.reason))
             bar.advance(task)
     return verdicts
@@ -245,6 +254,7 @@ COLUMNS = {
     "converted": "MusicXML",
     "aligned": "aligned",
     "bar_alignment_error": "BAE",
+    "one_key": "one key",
     "abc2midi": "abc2midi",
     "verovio": "verovio",
     "music21": "music21",

@@ -21,6 +21,7 @@ from eval.samples import (
     run,
     summarise,
 )
+from eval.signatures import voices_apart
 from notagen_jax.checkpoints import save
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
@@ -60,6 +61,7 @@ def test_a_sound_piece_is_taken_by_all_readers(abc2midi):
     assert verdict.aligned
     assert (verdict.misaligned, verdict.not_converted) == (0, None)
     assert verdict.bars > 8
+    assert verdict.one_key
 
 
 def test_a_short_bar_is_found_by_abc2midi_and_by_us(abc2midi):
@@ -86,12 +88,13 @@ def test_readers_count_the_notes():
 
 
 def test_shares_are_of_pieces_and_of_bars():
-    good = Verdict("a", "x", True, bars=9, aligned=True)
+    good = Verdict("a", "x", True, bars=9, aligned=True, one_key=True, bars_redrawn=3)
     bad = Verdict("b", "x", False, bars=1, misaligned=1, music21="it reads 1 of 2 notes")
     shares = summarise([good, bad])
     assert shares["bar_alignment_error"] == 0.1
     assert (shares["finished"], shares["aligned"], shares["music21"], shares["opens"]) == (0.5,) * 4
     assert (shares["converted"], shares["verovio"]) == (1.0, 1.0)
+    assert (shares["one_key"], shares["bars"], shares["bars_redrawn"]) == (0.5, 5, 1.5)
     assert summarise([Verdict("c", "x", False, not_converted="nothing")])["bar_alignment_error"] == 1.0
 
 
@@ -124,6 +127,22 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
         NotaGenError, match=r"no settings.json that tells how .* choose another --out, or delete"
     ):
         run(options)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "bar"),
+    [
+        ("K:Gmin", ["[V:1]G2|[V:2][K:Bb]D2|", "[V:1]A2|[V:2]D2|"], None),
+        ("K:Gmin", ["[V:1]G2|[V:2][K:F]D2|"], 1),
+        ("K:G", ["[V:1]G2|", "[V:1]A2|[V:2][K:C]D2|", "[V:1][K:C]A2|[V:2]D2|"], 2),
+        ("K:G", ["[r:0/1][V:1]G2|[V:2]D2|", "[r:1/0][V:1][K:Dmin]A2|[V:2][K:F] D2|"], None),
+        ("K:none", ["[V:1]G2|[V:2][K:Amin]D2|"], None),
+        ("K:G", ["[V:1]G2|[V:2][K:H]D2|"], 1),
+        ("M:4/4", ["[V:1]G2|[V:2][K:none]D2|"], None),
+    ],
+)
+def test_voices_in_different_keys_are_found(header: str, rows: list[str], bar: int | None):
+    assert voices_apart("\n".join([header, "V:1", "V:2", *rows, ""])) == bar
 
 
 def test_a_prompt_is_three_labels():

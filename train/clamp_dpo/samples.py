@@ -51,6 +51,8 @@ class Drawn:
     patches: int
     text: str
     """As the model wrote it: the prompt first, stream headers in."""
+    bars_redrawn: int = 0
+    """How often a bar was drawn again because its voices did not add up."""
 
 
 def piece_seed(seed: int, purpose: Purpose, iteration: int, style: str, number: int) -> int:
@@ -168,6 +170,7 @@ class _Keeper:
                 sample.reason,
                 sample.patches,
                 sample.text,
+                sample.bars_redrawn,
             )
             write_atomic(self._partial / f"{request.name}.json", line(dataclasses.asdict(drawn)))
         now = time.monotonic()
