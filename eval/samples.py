@@ -18,7 +18,6 @@ import tyro
 from rich.progress import Progress
 
 from eval import readers
-from eval.signatures import voices_apart
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints.adapters import weights_digest
 from notagen_jax.compilation import enable_compilation_cache
@@ -26,6 +25,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_json, write_atomic
 from notagen_jax.labels import Prompt
 from notagen_jax.notation import check, restore_rests
+from notagen_jax.notation.keys import voices_apart
 from notagen_jax.notation.musicxml import to_musicxml
 from notagen_jax.sampling import SamplingSettings, settings_for
 from notagen_jax.score.batch import Done, run_isolated

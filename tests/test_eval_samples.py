@@ -21,7 +21,6 @@ from eval.samples import (
     run,
     summarise,
 )
-from eval.signatures import voices_apart
 from notagen_jax.checkpoints import save
 from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
@@ -127,22 +126,6 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
         NotaGenError, match=r"no settings.json that tells how .* choose another --out, or delete"
     ):
         run(options)
-
-
-@pytest.mark.parametrize(
-    ("header", "rows", "bar"),
-    [
-        ("K:Gmin", ["[V:1]G2|[V:2][K:Bb]D2|", "[V:1]A2|[V:2]D2|"], None),
-        ("K:Gmin", ["[V:1]G2|[V:2][K:F]D2|"], 1),
-        ("K:G", ["[V:1]G2|", "[V:1]A2|[V:2][K:C]D2|", "[V:1][K:C]A2|[V:2]D2|"], 2),
-        ("K:G", ["[r:0/1][V:1]G2|[V:2]D2|", "[r:1/0][V:1][K:Dmin]A2|[V:2][K:F] D2|"], None),
-        ("K:none", ["[V:1]G2|[V:2][K:Amin]D2|"], None),
-        ("K:G", ["[V:1]G2|[V:2][K:H]D2|"], 1),
-        ("M:4/4", ["[V:1]G2|[V:2][K:none]D2|"], None),
-    ],
-)
-def test_voices_in_different_keys_are_found(header: str, rows: list[str], bar: int | None):
-    assert voices_apart("\n".join([header, "V:1", "V:2", *rows, ""])) == bar
 
 
 def test_a_prompt_is_three_labels():

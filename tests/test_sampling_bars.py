@@ -247,6 +247,30 @@ def test_a_bar_under_way_is_judged_by_its_closed_voices(line, sound):
         assert watch.is_sound(text + line) is sound
 
 
+@pytest.mark.parametrize(
+    ("line", "sound"),
+    [
+        ("[V:1]G2|[V:2][K:Bb]D2|[V:3][K:Bb]G2|\n", True),
+        ("[V:1]G2|[V:2][K:F]D2|[V:3]", False),
+        ("[V:1]G2|[V:2]D2|[V:3][K:Dmin]G2|\n", False),
+        ("[V:1][K:G]G2|[V:2]D2|[V:3]", False),
+        ("[V:1][K:G]G2|[V:2][K:G]", True),
+        ("[V:1][K:G]G2|[V:2][K:G]D2|[V:3][K:Emin]G2|\n", True),
+        ("[V:1][K:G]G2|[V:2][K:G]D2|\n", False),  # the third one rests, and stays in its key
+        ("[V:1]G2[K:G]|[V:2]D2[K:G]|[V:3]G2[K:G]|\n", True),
+        ("[V:1]G2|[V:2][K:bass]D2|[V:3]G2|\n", True),  # a clef
+        ("[V:1]G2|[V:4][K:A]A2|\n", True),  # it transposes
+    ],
+)
+def test_a_bar_sets_no_voice_apart_in_key(line, sound):
+    header = "L:1/8\nM:3/4\nK:Gmin\nV:1\nV:2\nV:3\nV:4 treble transpose=-2\n"
+    assert BarWatch(header).is_sound(header + "[r:0/9]" + line) is sound
+    # Where voices stand apart already, bars that say nothing of keys are sound.
+    apart = header + "[r:0/9][V:1]G2|[V:2][K:F]D2|[V:3]G2|\n"
+    assert BarWatch(apart).is_sound(apart + "[r:1/8][V:1]G2|[V:2]D2|[V:3]G2|\n")
+    assert not BarWatch(apart).is_sound(apart + "[r:1/8][V:1]G2|[V:2]D2|[V:3][K:F]G2|\n")
+
+
 def test_a_voice_is_judged_once():
     text = HEADER + "[r:0/2][V:1]C2|[V:2]C2|\n[r:1/1][V:1]C2|[V:2]C3|"
     watch = BarWatch(text)

@@ -1,14 +1,24 @@
 """Bars that do not add up, told while a piece is being drawn, so that they can be drawn again."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from notagen_jax.notation.bars import Timing
+from notagen_jax.notation.keys import Signatures, opening_signatures, stated_signatures
 from notagen_jax.notation.tune import Row, cut_row, parse_tune
 from notagen_jax.notation.validity import RowVerdict, check_row
 from notagen_jax.sampling.windows import BODY_LINE
 
-Timings = dict[str, Timing]
+
+@dataclass(frozen=True)
+class _State:
+    """What holds between two bars."""
+
+    timings: dict[str, Timing]
+    """Of every declared voice."""
+    signatures: Signatures
+    metered: bool
+    """Whether the header states a meter."""
 
 
 class BarWatch:
@@ -21,8 +31,7 @@ class BarWatch:
     def __init__(self, text: str) -> None:
         """text: what stands already, a prompt or more; its whole lines are taken as they are."""
         self.line_start = 0
-        self._timings: Timings | None = None
-        self._metered = False
+        self._state: _State | None = None
         self.accept(text)
 
     def accept(self, text: str) -> None:
@@ -36,8 +45,7 @@ class BarWatch:
         line = text[self.line_start : end]
         is_bar = line.startswith(BODY_LINE)
         if is_bar:
-            before, self._metered = self._before(text)
-            self._timings = _read(cut_row(line), before)[1]
+            self._state = _read(cut_row(line), self._before(text))[1]
         self.line_start = end + 1
         return is_bar
 
@@ -46,7 +54,7 @@ class BarWatch:
         line = text[self.line_start :]
         if not line.strip() or line.startswith("%"):
             return False
-        return self._timings is not None or line.startswith(BODY_LINE)
+        return self._state is not None or line.startswith(BODY_LINE)
 
     def is_sound(self, text: str, judged: int = 0) -> bool:
         """Whether the line under way can still become, or is, a bar without a fault.
@@ -57,29 +65,33 @@ class BarWatch:
         whose bar is closed: what follows mends neither unequal lengths or bar lines nor what cannot
         be read. Voices may be left out: they rest. Nor must a bar be longer than the meter that the
         header states, which in print is one of 3,500 (OpenScore); it may be shorter, as where a piece
-        or a repeat begins.
+        or a repeat begins. Nor must a key that it states set a voice apart from the others (see
+        `notation.keys.voices_apart`).
         """
         line, newline, _ = text[self.line_start :].partition("\n")
         if not line.startswith(BODY_LINE):
-            return self._timings is None or _may_become_bar(line, bool(newline))
+            return self._state is None or _may_become_bar(line, bool(newline))
         row = cut_row(line)
         if not newline:
             row = replace(row, cells=row.cells[:-1])
             known = len(cut_row(text[self.line_start : judged]).cells)
             if not row.cells or len(row.cells) < known:
                 return True
-        before, metered = self._before(text)
+        before = self._before(text)
         verdict, after, undeclared = _read(row, before)
-        sound = not undeclared and verdict.aligned and not verdict.faults
-        return sound and not (metered and _overfull(verdict.durations, before, after))
+        if undeclared or not verdict.aligned or verdict.faults:
+            return False
+        if before.metered and _overfull(verdict.durations, before.timings, after.timings):
+            return False
+        return not _sets_apart(row, before.signatures, whole=bool(newline))
 
-    def _before(self, text: str) -> tuple[Timings, bool]:
-        """The timing of each voice before the line under way, and whether the header states a meter."""
-        if self._timings is not None:
-            return self._timings, self._metered
+    def _before(self, text: str) -> _State:
+        """What holds before the line under way: behind the last bar, or behind the header."""
+        if self._state is not None:
+            return self._state
         tune = parse_tune(text[: self.line_start])
         metered = any(line.startswith("M:") for line in tune.header)
-        return dict.fromkeys(tune.voices, tune.timing), metered
+        return _State(dict.fromkeys(tune.voices, tune.timing), opening_signatures(tune), metered)
 
 
 def _may_become_bar(line: str, whole: bool) -> bool:
@@ -89,18 +101,35 @@ def _may_become_bar(line: str, whole: bool) -> bool:
     return not whole and any(start.startswith(line) for start in BODY_LINE)
 
 
-def _read(row: Row, before: Timings) -> tuple[RowVerdict, Timings, bool]:
-    """The verdict on a bar, the timing of each voice behind it, and whether it has undeclared voices.
+def _read(row: Row, before: _State) -> tuple[RowVerdict, _State, bool]:
+    """The verdict on a bar, what holds behind it, and whether it has undeclared voices.
 
-    A voice that no header line declares keeps no timing: it stays a fault in every bar.
+    A voice that no header line declares is kept nowhere: it stays a fault in every bar.
     """
-    after = dict(before)
-    declared = tuple(cell for cell in row.cells if cell[0] in before)
-    verdict = check_row(replace(row, cells=declared), after, expected=())
+    timings = dict(before.timings)
+    declared = tuple(cell for cell in row.cells if cell[0] in timings)
+    verdict = check_row(replace(row, cells=declared), timings, expected=())
+    signatures = before.signatures | stated_signatures(row, before.signatures)
+    after = replace(before, timings=timings, signatures=signatures)
     return verdict, after, len(declared) < len(row.cells)
 
 
-def _overfull(durations: dict[str, Fraction | None], before: Timings, after: Timings) -> bool:
+def _sets_apart(row: Row, before: Signatures, whole: bool) -> bool:
+    """Whether the bar states a key that some voice does not stand in behind it.
+
+    whole: whether all of its voices have come; those that have not may still state theirs
+    """
+    stated = stated_signatures(row, before)
+    if not stated:
+        return False
+    here = before | stated
+    compared = here if whole else [voice for voice, _ in row.cells if voice in here]
+    return len({here[voice] for voice in compared}) > 1
+
+
+def _overfull(
+    durations: dict[str, Fraction | None], before: dict[str, Timing], after: dict[str, Timing]
+) -> bool:
     """Whether a voice's bar lasts longer than its meter, which may change at either end of the bar."""
     for voice, duration in durations.items():
         meters = [timings[voice].meter for timings in (before, after)]

@@ -1,0 +1,61 @@
+"""Key signatures of `K:` fields, and voices that stand in different ones."""
+
+import pytest
+
+from notagen_jax.notation.keys import signature, voices_apart
+from notagen_jax.score import KEYS
+from notagen_jax.score.spelling import signature_of
+from tests.notation_pieces import piece
+
+
+@pytest.mark.parametrize("mode", ["", "m", "min", "dor", "mix"])
+def test_signatures_are_those_of_abctoolkit(mode: str):
+    """Up to seven sharps or flats; beyond, it takes the other spelling of the key."""
+    keys = [tonic + mode for tonic in KEYS if abs(signature(tonic + mode)) <= 7]
+    assert len(keys) >= 12
+    assert [signature(key) for key in keys] == [signature(signature_of(key)) for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("key", "sharps"),
+    [
+        ("C", 0),
+        ("F#", 6),
+        ("Cb", -7),
+        ("Gmin", -2),
+        ("F#min", 3),
+        ("D dorian", 0),
+        ("Gmaj", 1),
+        (" A treble", 3),
+        ("none", 0),
+        ("bass", None),
+        ("Bass", None),
+        ("H", None),
+        ("", None),
+    ],
+)
+def test_a_key_field_is_read(key: str, sharps: int | None):
+    assert signature(key) == sharps
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "bar"),
+    [
+        ("K:Gmin", ["[V:1]G2|[V:2][K:Bb]D2|", "[V:1]A2|[V:2]D2|"], None),
+        ("K:Gmin", ["[V:1]G2|[V:2][K:F]D2|"], 1),
+        ("K:G", ["[V:1]G2|", "[V:1]A2|[V:2][K:C]D2|", "[V:1][K:C]A2|[V:2]D2|"], 2),
+        ("K:G", ["[r:0/1][V:1]G2|[V:2]D2|", "[r:1/0][V:1][K:Dmin]A2|[V:2][K:F] D2|"], None),
+        ("K:none", ["[V:1]G2|[V:2][K:Amin]D2|"], None),
+        ("K:G", ["[V:1]G2|[V:2][K:bass]D2|"], None),
+        ("M:4/4", ["[V:1]G2|[V:2][K:none]D2|"], None),
+        ("K:G\nV:3 treble transpose=-2", ["[V:1]G2|[V:3][K:A]A2|"], None),
+    ],
+)
+def test_voices_in_different_keys_are_found(header: str, rows: list[str], bar: int | None):
+    assert voices_apart("\n".join([header, "V:1", "V:2", *rows, ""])) == bar
+
+
+def test_a_chorale_stands_in_one_key():
+    text = piece("bach_generated")
+    assert voices_apart(text) is None
+    assert voices_apart(text.replace("[K:Gb]", "[K:G]", 1)) == 1
