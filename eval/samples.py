@@ -58,7 +58,7 @@ class Samples:
     temperature: float | None = None
     """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
     bar_attempts: int | None = None
-    """Draw a bar until its voices add up, so often at most; 1 takes any. Default: as advised, else 1."""
+    """Draw a bar until its voices agree, so often at most; 1 takes any. Default: as advised, else 1."""
     max_patches: int | None = None
     """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
     batch: int = 16

@@ -63,7 +63,7 @@ class Generate:
     temperature: float | None = None
     """Flatten (above 1) or sharpen (below 1) what is left. Default: as advised, else 1.2."""
     bar_attempts: int | None = None
-    """Draw a bar until its voices add up, so often at most; 1 takes any. Default: as advised, else 1."""
+    """Draw a bar until its voices agree, so often at most; 1 takes any. Default: as advised, else 1."""
     max_chars: int = 102_400
     """Give a piece up at this length."""
     max_minutes: float = 20.0

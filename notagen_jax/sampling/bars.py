@@ -1,4 +1,4 @@
-"""Bars that do not add up, told while a piece is being drawn, so that they can be drawn again."""
+"""Bars whose voices do not agree, told while a piece is being drawn, so that they can be drawn again."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction

@@ -19,7 +19,7 @@ class SamplingSettings:
     temperature: float = 1.2
     """Applied last, to what is left: above 1 evens it out."""
     bar_attempts: int = 1
-    """How often a bar is drawn at most until its voices add up; 1 takes each bar as it comes. Each bar
+    """How often a bar is drawn at most until its voices agree; 1 takes each bar as it comes. Each bar
     that stands with a fault halves it for the bars behind, each sound one doubles it again."""
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
@@ -97,7 +97,7 @@ class Sample:
     seed: int
     """The seed it was drawn with."""
     bars_redrawn: int = 0
-    """How often a bar was drawn again because its voices did not add up."""
+    """How often a bar was drawn again because its voices did not agree."""
 
 
 @dataclasses.dataclass(frozen=True)

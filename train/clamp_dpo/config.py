@@ -23,7 +23,7 @@ class SamplingConfig:
     temperature: float = 1.2
     """Applied last, to what is left."""
     bar_attempts: int = 1
-    """How often a bar is drawn at most until its voices add up; 1 takes each bar as it comes."""
+    """How often a bar is drawn at most until its voices agree; 1 takes each bar as it comes."""
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
     batch: int = 64

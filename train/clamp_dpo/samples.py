@@ -52,7 +52,7 @@ class Drawn:
     text: str
     """As the model wrote it: the prompt first, stream headers in."""
     bars_redrawn: int = 0
-    """How often a bar was drawn again because its voices did not add up."""
+    """How often a bar was drawn again because its voices did not agree."""
 
 
 def piece_seed(seed: int, purpose: Purpose, iteration: int, style: str, number: int) -> int:

@@ -5,8 +5,8 @@
 MUSIC21 and OPENSCORE are the built data sets that `mini` was trained on (its model card). It starts
 from `mini-finetuned`, what the packaged model was before CLaMP-DPO. The four prompts with most ground
 truth × 50 samples, five chosen and five rejected of each (`--prompts` names others: those of the
-table in docs/clamp-dpo.md have pieces that fit the window of `mini`), drawn as `mini` advises: bars that
-do not add up are drawn again. Every policy is judged on the samples that the next iteration chooses
+table in docs/clamp-dpo.md have pieces that fit the window of `mini`), drawn as `mini` advises: bars whose
+voices do not agree are drawn again. Every policy is judged on the samples that the next iteration chooses
 from. 100 updates of one pair at a rate that moves a small model in so few. An iteration: about 400,000
 characters drawn and 100 pairs learned, some eight minutes.
 """
