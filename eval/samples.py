@@ -1,9 +1,9 @@
 """How sound a model's pieces are: `python -m eval.samples --checkpoint C --out DIR` samples and judges them.
 
 For every prompt the share of pieces that come to their end, become MusicXML without losing a note,
-have all voices aligned, and are taken by three readers that this project did not write. The texts
-stay in `DIR/samples.jsonl`; the verdicts on each piece in `DIR/verdicts.jsonl`, the shares in
-`DIR/report.json`. The same command goes on where it was stopped.
+have all voices aligned and in one key, and are taken by three readers that this project did not
+write. The texts stay in `DIR/samples.jsonl`; the verdicts on each piece in `DIR/verdicts.jsonl`, the
+shares in `DIR/report.json`. The same command goes on where it was stopped.
 """
 
 import dataclasses
@@ -85,9 +85,9 @@ class Verdict:
     aligned: bool = False
     """Whether all voices agree in bar count, bar lines and bar lengths."""
     one_key: bool = False
-    """Whether all voices stand in one key signature in every bar, as all but transposing instruments do."""
-    bars_redrawn: int = 0
-    """How often a bar was drawn again."""
+    """Whether all voices stand in one key signature in every bar, transposing and percussion ones aside."""
+    bars_redrawn: int | None = None
+    """How often a bar was drawn again; None: not noted."""
     not_converted: str | None = None
     """Why it did not become MusicXML whole."""
     abc2midi: str | None = None
@@ -119,7 +119,7 @@ def judge(piece: Drawn) -> Verdict:
         bars=validity.bars,
         misaligned=len(validity.misaligned),
         aligned=validity.aligned,
-        one_key=voices_apart(interleaved) is None,
+        one_key=not voices_apart(interleaved),
         abc2midi=readers.abc2midi_fault(interleaved),
     )
     try:
@@ -132,13 +132,14 @@ def judge(piece: Drawn) -> Verdict:
     )
 
 
-def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int]:
+def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int | None]:
     """Shares (0 … 1) over a set of pieces.
 
     `bar_alignment_error` is the share of all bars whose voices differ in length (paper section 4.3),
-    1 where there are no bars; `bars` and `bars_redrawn` are means of a piece.
+    1 where there are no bars; `bars` and `bars_redrawn` (None: not noted) are means of a piece.
     """
     pieces, bars = len(verdicts), sum(verdict.bars for verdict in verdicts)
+    redrawn = [verdict.bars_redrawn for verdict in verdicts if verdict.bars_redrawn is not None]
 
     def share(flags: Sequence[bool]) -> float:
         return sum(flags) / pieces
@@ -151,7 +152,7 @@ def summarise(verdicts: Sequence[Verdict]) -> dict[str, float | int]:
         "bar_alignment_error": sum(v.misaligned for v in verdicts) / bars if bars else 1.0,
         "one_key": share([verdict.one_key for verdict in verdicts]),
         "bars": bars / pieces,
-        "bars_redrawn": sum(verdict.bars_redrawn for verdict in verdicts) / pieces,
+        "bars_redrawn": sum(redrawn) / pieces if len(redrawn) == pieces else None,
         **{name: share([getattr(verdict, name) is None for verdict in verdicts]) for name in readers.READERS},
         "opens": share([verdict.opens for verdict in verdicts]),
     }

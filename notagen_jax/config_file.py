@@ -15,8 +15,9 @@ MOST_UNROLLED = 1024
 
 
 class FileConfig:
-    """What frozen dataclasses of a model's sizes and settings share; they declare the fields.
+    """What frozen dataclasses of a model's sizes and settings share.
 
+    They declare the fields, those annotated here among them, in the order their files have them.
     The sizes decide the parameters; the rest decides only how they are used, so it may differ between
     training and use of the same checkpoint.
     """

@@ -63,6 +63,11 @@ def test_a_sound_piece_is_taken_by_all_readers(abc2midi):
     assert verdict.one_key
 
 
+def test_a_voice_in_another_key_is_found(abc2midi):
+    verdict = judge(drawn(piece("bach_generated").replace("[K:Gb]", "[K:G]", 1)))
+    assert (verdict.aligned, verdict.one_key) == (True, False)
+
+
 def test_a_short_bar_is_found_by_abc2midi_and_by_us(abc2midi):
     verdict = judge(drawn(piece("bach_generated").replace("[V:2]G2 G2", "[V:2]G2", 1)))
     assert "quarter notes long not" in verdict.abc2midi
@@ -88,13 +93,15 @@ def test_readers_count_the_notes():
 
 def test_shares_are_of_pieces_and_of_bars():
     good = Verdict("a", "x", True, bars=9, aligned=True, one_key=True, bars_redrawn=3)
-    bad = Verdict("b", "x", False, bars=1, misaligned=1, music21="it reads 1 of 2 notes")
+    bad = Verdict("b", "x", False, bars=1, misaligned=1, music21="it reads 1 of 2 notes", bars_redrawn=0)
     shares = summarise([good, bad])
     assert shares["bar_alignment_error"] == 0.1
     assert (shares["finished"], shares["aligned"], shares["music21"], shares["opens"]) == (0.5,) * 4
     assert (shares["converted"], shares["verovio"]) == (1.0, 1.0)
     assert (shares["one_key"], shares["bars"], shares["bars_redrawn"]) == (0.5, 5, 1.5)
-    assert summarise([Verdict("c", "x", False, not_converted="nothing")])["bar_alignment_error"] == 1.0
+    nothing = summarise([Verdict("c", "x", False, not_converted="nothing")])
+    assert nothing["bar_alignment_error"] == 1.0
+    assert nothing["bars_redrawn"] is None  # of a sample that was drawn before bars were counted
 
 
 def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
@@ -114,6 +121,8 @@ def test_a_run_is_kept_and_goes_on(abc2midi, tmp_path, capsys):
     assert json.loads((tmp_path / REPORT_FILE).read_text()) == report
     names = [json.loads(line)["name"] for line in (tmp_path / VERDICTS_FILE).read_text().splitlines()]
     assert names == ["000-0", "000-1"]
+    kept = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert all(sample["bars_redrawn"] == 0 for sample in kept)
     before = (tmp_path / "samples.jsonl").stat().st_mtime_ns
     assert run(options) == report
     assert (tmp_path / "samples.jsonl").stat().st_mtime_ns == before

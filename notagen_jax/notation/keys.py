@@ -1,69 +1,102 @@
-"""Key signatures of voices, as the header and `[K:…]` fields in the bars state them."""
+"""Key signatures of voices, as the header and `[K:…]` fields in the bars state them.
+
+A signature is a number here: sharps above 0, flats below. The same number of them may go with several
+keys (`Bb`, `Gmin`).
+"""
 
 import re
 
 from notagen_jax.notation.tune import Row, Tune, parse_tune
 
 Signatures = dict[str, int]
-"""Sharps (above 0) or flats (below 0) of each voice that sounds as written."""
+"""Signature of each voice that sounds as written; percussion and transposing voices are left out."""
 
 _TONICS = {"C": 0, "D": 2, "E": 4, "F": -1, "G": 1, "A": 3, "B": 5}
 _SIGNS = {"": 0, "#": 7, "b": -7}
 _MODES = {"": 0, "maj": 0, "ion": 0, "m": -3, "min": -3, "aeo": -3}
 _MODES |= {"dor": -2, "phr": -4, "lyd": 1, "mix": -1, "loc": -5}
-_MODE_NAMES = "|".join(sorted(filter(None, _MODES), reverse=True))
-_KEY = re.compile(rf"([A-G])([b#]?)(?:\s*((?i:{_MODE_NAMES}))[A-Za-z]*)?(?:\s|$)")
+_LONG_MODES = "|".join(mode for mode in _MODES if len(mode) == 3)
+_KEY = re.compile(rf"([A-G])([b#]?)(?:\s*(?:((?i:{_LONG_MODES}))[A-Za-z]*|(m)(?![A-Za-z]))|\s|$)")
 _INLINE_KEY = re.compile(r"\[K:([^\]]*)\]")
+_QUOTED = re.compile(r'"[^"]*"')
+_TRANSPOSED = re.compile(r"transpose=(-?\d{1,3})")
 
 
 def signature(key: str) -> int | None:
-    """Sharps (above 0) or flats (below 0) of the value of a `K:` field: 3 for `A` and `F#min`, 0 for `none`.
+    """Signature of the value of a `K:` field: 3 for `A` and `F#min`, 0 for `none`.
 
-    None where it names no key, as `bass`, or a mode that ABC 2.1 §3.1.14 does not know.
+    None where the value does not begin with a key, as in `bass` or `Dfoo`. What follows the key (a clef,
+    accidentals of its own) is not looked at.
     """
     key = key.strip()
-    if key == "none":
+    if re.match(r"none\b", key):
         return 0
     match = _KEY.match(key)
     if match is None:
         return None
-    return _TONICS[match[1]] + _SIGNS[match[2]] + _MODES[(match[3] or "").lower()]
+    return _TONICS[match[1]] + _SIGNS[match[2]] + _MODES[(match[3] or match[4] or "").lower()]
 
 
 def opening_signatures(tune: Tune) -> Signatures:
-    """What the header gives each declared voice, but for those that it declares with `transpose=`.
+    """What the header gives each declared voice that sounds as written.
 
-    These rightly stand in another signature than the others.
+    The tune's key is the first one before the voices; a `K:` behind a `V:` line is that voice's own
+    (xml2abc writes `K:none` behind percussion).
     """
-    keys = [line[2:] for line in tune.header if line.startswith("K:")]
-    sharps = signature(keys[-1]) if keys else None
-    transposed = {
-        line[2:].split()[0] for line in tune.header if line.startswith("V:") and "transpose=" in line
-    }
-    return dict.fromkeys((voice for voice in tune.voices if voice not in transposed), sharps or 0)
+    sharps: int | None = None
+    own: dict[str, int] = {}
+    silent: set[str] = set()
+    voice = None
+    for line in tune.header:
+        field, value = line[:2], line[2:].strip()
+        if field == "V:" and value:
+            voice = value.split()[0]
+            if _transposes(value) or re.search(r"\bperc\b", value):
+                silent.add(voice)
+        elif field == "K:" and (stated := signature(value)) is not None:
+            if voice is not None:
+                own[voice] = stated
+            elif sharps is None:
+                sharps = stated
+    return {v: own.get(v, sharps or 0) for v in dict.fromkeys(tune.voices) if v not in silent}
 
 
-def stated_signatures(row: Row, before: Signatures) -> Signatures:
-    """The signatures that a bar's `[K:…]` fields give voices of `before`, the last one of each voice."""
-    stated = {}
+def signatures_behind(row: Row, before: Signatures) -> Signatures:
+    """The signatures behind a bar; a voice that a field in it transposes is left out from there on."""
+    after = dict(before)
     for voice, bar in row.cells:
-        for key in _INLINE_KEY.findall(bar) if voice in before else ():
+        for key in _INLINE_KEY.findall(_QUOTED.sub("", bar)):
             sharps = signature(key)
-            if sharps is not None:
-                stated[voice] = sharps
-    return stated
+            if _transposes(key):
+                after.pop(voice, None)
+            elif sharps is not None and voice in after:
+                after[voice] = sharps
+    return after
 
 
-def voices_apart(text: str) -> int | None:
-    """The first bar, from 1, behind which voices stand in different key signatures; None where none do.
+def sets_apart(before: Signatures, after: Signatures, voices: set[str]) -> bool:
+    """Whether some of these voices that stood in one signature before a bar stand in several behind it."""
+    first: dict[int, int] = {}
+    together = [voice for voice in voices if voice in before and voice in after]
+    return any(first.setdefault(before[voice], after[voice]) != after[voice] for voice in together)
 
-    text: interleaved or reduced ABC, with stream headers or without. So do 12 of 2,006 scores in print
-    (OpenScore, music21's chorales and quartets).
+
+def voices_apart(text: str) -> bool:
+    """Whether voices that sound as written stand in different key signatures behind some bar.
+
+    text: interleaved or reduced ABC, with stream headers or without. Eight of 2,006 printed scores
+    (OpenScore, music21's corpus) have such a bar.
     """
     tune = parse_tune(text)
     signatures = opening_signatures(tune)
-    for number, row in enumerate(tune.rows, 1):
-        signatures |= stated_signatures(row, signatures)
+    for row in tune.rows:
+        signatures = signatures_behind(row, signatures)
         if len(set(signatures.values())) > 1:
-            return number
-    return None
+            return True
+    return False
+
+
+def _transposes(value: str) -> bool:
+    """Whether a `V:` or `K:` field transposes its voice by other than octaves."""
+    found = _TRANSPOSED.search(value)
+    return found is not None and int(found[1]) % 12 != 0

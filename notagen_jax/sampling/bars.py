@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from notagen_jax.notation.bars import Timing
-from notagen_jax.notation.keys import Signatures, opening_signatures, stated_signatures
+from notagen_jax.notation.keys import Signatures, opening_signatures, sets_apart, signatures_behind
 from notagen_jax.notation.tune import Row, cut_row, parse_tune
 from notagen_jax.notation.validity import RowVerdict, check_row
 from notagen_jax.sampling.windows import BODY_LINE
@@ -65,8 +65,8 @@ class BarWatch:
         whose bar is closed: what follows mends neither unequal lengths or bar lines nor what cannot
         be read. Voices may be left out: they rest. Nor must a bar be longer than the meter that the
         header states, which in print is one of 3,500 (OpenScore); it may be shorter, as where a piece
-        or a repeat begins. Nor must a key that it states set a voice apart from the others (see
-        `notation.keys.voices_apart`).
+        or a repeat begins. Nor must a key that it states set voices apart that stood in one key
+        signature (`notation.keys`).
         """
         line, newline, _ = text[self.line_start :].partition("\n")
         if not line.startswith(BODY_LINE):
@@ -83,7 +83,9 @@ class BarWatch:
             return False
         if before.metered and _overfull(verdict.durations, before.timings, after.timings):
             return False
-        return not _sets_apart(row, before.signatures, whole=bool(newline))
+        # The voices of a bar under way that have not come may still state their keys.
+        come = set(after.signatures) if newline else {voice for voice, _ in row.cells}
+        return not sets_apart(before.signatures, after.signatures, come)
 
     def _before(self, text: str) -> _State:
         """What holds before the line under way: behind the last bar, or behind the header."""
@@ -109,22 +111,8 @@ def _read(row: Row, before: _State) -> tuple[RowVerdict, _State, bool]:
     timings = dict(before.timings)
     declared = tuple(cell for cell in row.cells if cell[0] in timings)
     verdict = check_row(replace(row, cells=declared), timings, expected=())
-    signatures = before.signatures | stated_signatures(row, before.signatures)
-    after = replace(before, timings=timings, signatures=signatures)
+    after = replace(before, timings=timings, signatures=signatures_behind(row, before.signatures))
     return verdict, after, len(declared) < len(row.cells)
-
-
-def _sets_apart(row: Row, before: Signatures, whole: bool) -> bool:
-    """Whether the bar states a key that some voice does not stand in behind it.
-
-    whole: whether all of its voices have come; those that have not may still state theirs
-    """
-    stated = stated_signatures(row, before)
-    if not stated:
-        return False
-    here = before | stated
-    compared = here if whole else [voice for voice, _ in row.cells if voice in here]
-    return len({here[voice] for voice in compared}) > 1
 
 
 def _overfull(

@@ -51,8 +51,8 @@ class Drawn:
     patches: int
     text: str
     """As the model wrote it: the prompt first, stream headers in."""
-    bars_redrawn: int = 0
-    """How often a bar was drawn again because its voices did not agree."""
+    bars_redrawn: int | None = None
+    """How often a bar was drawn again because its voices did not agree; None: not noted."""
 
 
 def piece_seed(seed: int, purpose: Purpose, iteration: int, style: str, number: int) -> int:
