@@ -7,8 +7,8 @@ from `mini-finetuned`, what the packaged model was before CLaMP-DPO. The four pr
 truth × 50 samples, five chosen and five rejected of each (`--prompts` names others: those of the
 table in docs/clamp-dpo.md have pieces that fit the window of `mini`), drawn as `mini` advises: bars whose
 voices do not agree are drawn again. Every policy is judged on the samples that the next iteration chooses
-from. 100 updates of one pair at a rate that moves a small model in so few. An iteration: about 400,000
-characters drawn and 100 pairs learned, some eight minutes.
+from. 100 updates of one pair at a rate that moves a small model in so few. An iteration: about half
+a million characters drawn and 100 updates, ten minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
