@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from notagen_jax.clamp2.config import OFFICIAL, Clamp2Config
 from notagen_jax.config import PRESETS, ModelConfig, read_config
 from notagen_jax.errors import NotaGenError
 
@@ -85,3 +86,38 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path):
     for name in ("config.json", "nowhere.json"):
         with pytest.raises(NotaGenError, match=rf"{name}: cannot read \(.*put the original file back"):
             read_config(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "demand"),
+    [
+        ("hidden_size", 65, "hidden_size must be a multiple of 64, got 65"),
+        ("music_layers", 0, "music_layers must be a positive integer, got 0"),
+        ("text_layers", -1, "text_layers must be a non-negative integer, got -1"),
+        ("patch_size", 3, "patch_size must be at least 4, got 3"),
+        ("text_norm_epsilon", 1, r"text_norm_epsilon must be a number in \[0, 1\), got 1"),
+        ("dropout", True, r"dropout must be a number in \[0, 1\), got True"),
+        ("remat", 1, "remat must be true or false, got 1"),
+        ("dtype", "float16", "dtype must be float32 or bfloat16, got 'float16'"),
+        ("unroll", 0, "unroll must be a positive integer, got 0"),
+        ("unroll", 1025, "unroll must be at most 1024, got 1025"),
+        ("decoder_layers", 3, "M3 .* has neither projections nor a text tower"),
+        ("feature_size", 0, "CLaMP 2 .* needs feature_size and all text sizes"),
+        ("text_heads", 5, "text_hidden_size must be a multiple of text_heads"),
+        ("text_length", 513, "text_length must be at most text_positions - 2, got 513"),
+    ],
+)
+def test_a_clamp2_configuration_states_its_demands(field: str, value: Any, demand: str):
+    with pytest.raises(NotaGenError, match=f"^CLaMP 2 configuration: {demand}"):
+        OFFICIAL.replace(**{field: value})
+    fields = {**json.loads(OFFICIAL.to_json()), field: value}
+    with pytest.raises(NotaGenError, match=rf"^a\.json: CLaMP 2 configuration: {demand}.*; correct it"):
+        Clamp2Config.from_json(json.dumps(fields), "a.json")
+
+
+def test_a_clamp2_file_states_every_size():
+    assert Clamp2Config.from_json(OFFICIAL.to_json(), "a.json") == OFFICIAL
+    fields = json.loads(OFFICIAL.to_json())
+    del fields["text_layers"]
+    with pytest.raises(NotaGenError, match=r"a\.json: .*missing fields \['text_layers'\]"):
+        Clamp2Config.from_json(json.dumps(fields), "a.json")
