@@ -99,7 +99,9 @@ def test_shares_are_of_pieces_and_of_bars():
     assert (shares["finished"], shares["aligned"], shares["music21"], shares["opens"]) == (0.5,) * 4
     assert (shares["converted"], shares["verovio"]) == (1.0, 1.0)
     assert (shares["one_key"], shares["bars"], shares["bars_redrawn"]) == (0.5, 5, 1.5)
-    nothing = summarise([Verdict("c", "x", False, not_converted="nothing")])
+    unread = Verdict("c", "x", False, not_converted="nothing")
+    assert summarise([good, unread])["bars_redrawn"] is None
+    nothing = summarise([unread])
     assert nothing["bar_alignment_error"] == 1.0
     assert nothing["bars_redrawn"] is None  # of a sample that was drawn before bars were counted
 

@@ -16,9 +16,10 @@ _SIGNS = {"": 0, "#": 7, "b": -7}
 _MODES = {"": 0, "maj": 0, "ion": 0, "m": -3, "min": -3, "aeo": -3}
 _MODES |= {"dor": -2, "phr": -4, "lyd": 1, "mix": -1, "loc": -5}
 _LONG_MODES = "|".join(mode for mode in _MODES if len(mode) == 3)
-_KEY = re.compile(rf"([A-G])([b#]?)(?:\s*(?:((?i:{_LONG_MODES}))[A-Za-z]*|(m)(?![A-Za-z]))|\s|$)")
+_KEY = re.compile(rf"([A-G])([b#]?)(?:\s*(?:((?i:{_LONG_MODES}))[A-Za-z]*|(m)(?=\s|$))|\s|$)", re.ASCII)
 _INLINE_KEY = re.compile(r"\[K:([^\]]*)\]")
 _QUOTED = re.compile(r'"[^"]*"')
+_PERCUSSION = re.compile(r"\bperc\b")
 _TRANSPOSED = re.compile(r"transpose=(-?\d{1,3})")
 
 
@@ -40,34 +41,40 @@ def signature(key: str) -> int | None:
 def opening_signatures(tune: Tune) -> Signatures:
     """What the header gives each declared voice that sounds as written.
 
-    The tune's key is the first one before the voices; a `K:` behind a `V:` line is that voice's own
-    (xml2abc writes `K:none` behind percussion).
+    The tune's key is the first one before the voices, or the last one where none stands there; else a
+    `K:` behind a `V:` line is that voice's own (xml2abc writes `K:none` behind percussion).
     """
-    sharps: int | None = None
+    first: int | None = None
+    last = 0
     own: dict[str, int] = {}
-    silent: set[str] = set()
-    voice = None
+    apart: set[str] = set()
+    voice = ""
     for line in tune.header:
         field, value = line[:2], line[2:].strip()
         if field == "V:" and value:
             voice = value.split()[0]
-            if _transposes(value) or re.search(r"\bperc\b", value):
-                silent.add(voice)
+        if field not in ("V:", "K:"):
+            continue
+        if not _as_written(value):
+            apart |= {voice} if voice else set(tune.voices)
         elif field == "K:" and (stated := signature(value)) is not None:
-            if voice is not None:
+            last = stated
+            if voice:
                 own[voice] = stated
-            elif sharps is None:
-                sharps = stated
-    return {v: own.get(v, sharps or 0) for v in dict.fromkeys(tune.voices) if v not in silent}
+            elif first is None:
+                first = stated
+    if first is None:
+        first, own = last, {}
+    return {voice: own.get(voice, first) for voice in dict.fromkeys(tune.voices) if voice not in apart}
 
 
 def signatures_behind(row: Row, before: Signatures) -> Signatures:
-    """The signatures behind a bar; a voice that a field in it transposes is left out from there on."""
+    """The signatures behind a bar, without voices that a field in it transposes or makes percussion."""
     after = dict(before)
     for voice, bar in row.cells:
         for key in _INLINE_KEY.findall(_QUOTED.sub("", bar)):
             sharps = signature(key)
-            if _transposes(key):
+            if not _as_written(key):
                 after.pop(voice, None)
             elif sharps is not None and voice in after:
                 after[voice] = sharps
@@ -96,7 +103,8 @@ def voices_apart(text: str) -> bool:
     return False
 
 
-def _transposes(value: str) -> bool:
-    """Whether a `V:` or `K:` field transposes its voice by other than octaves."""
-    found = _TRANSPOSED.search(value)
-    return found is not None and int(found[1]) % 12 != 0
+def _as_written(value: str) -> bool:
+    """Whether a voice sounds as written, but for octaves, behind a `V:` or `K:` field of this value."""
+    value = _QUOTED.sub("", value).partition("%")[0]
+    transposed = _TRANSPOSED.search(value)
+    return not _PERCUSSION.search(value) and (transposed is None or int(transposed[1]) % 12 == 0)
