@@ -10,9 +10,10 @@ from notagen_jax.config import ModelConfig
 from notagen_jax.model import init_params
 from notagen_jax.notation import check, restore_rests
 from notagen_jax.patches import END_PATCH, encode_piece
-from notagen_jax.sampling import Sampler, SamplingSettings, generate
+from notagen_jax.sampling import SamplingSettings, generate
 from notagen_jax.sampling.bars import BarWatch
-from notagen_jax.sampling.generate import _no_rows
+from notagen_jax.sampling.batch import Batch
+from notagen_jax.sampling.decode import unstack
 from notagen_jax.sampling.piece import GrowingPiece
 from tests.counting_composer import train
 from tests.notation_pieces import piece
@@ -187,20 +188,20 @@ def test_attempts_halve_at_bars_that_fail_and_double_at_sound_ones():
 @pytest.mark.parametrize("bar_start", [63, 64, 65, 70])
 def test_the_cache_behind_a_bar_taken_back_is_that_of_the_shorter_window(bar_start):
     config = CONFIG.replace(patch_length=120)
-    sampler = Sampler(config, jax.jit(init_params, static_argnums=0)(config, jax.random.key(0)), 2)
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
+    batch = Batch(config, unstack(config, params), 2)
 
     def cached(count: int) -> list[np.ndarray]:
-        keys_and_values = (*sampler._cache.keys, *sampler._cache.values)
-        return [np.array(x[1, :, :count]) for x in keys_and_values] + [np.array(sampler._cache.vector[1])]
+        keys_and_values = (*batch._cache.keys, *batch._cache.values)
+        return [np.array(x[1, :, :count]) for x in keys_and_values] + [np.array(batch._cache.vector[1])]
 
     def opened(lines: int, known: int) -> list[np.ndarray]:
         """The cache of a piece of so many patches of which the first `known` are said to be in it."""
         prompt = "".join(f"%line {n:8d}\n" for n in range(lines - 1))
         piece = GrowingPiece(config, 0, prompt, 5, SamplingSettings())
         piece.cached = known
-        rows = _no_rows(2)
-        sampler._open_window(rows, 1, piece)
-        assert rows.length[1] == piece.cached == lines
+        batch._open_window(1, piece)
+        assert batch._rows.length[1] == piece.cached == lines
         return cached(lines)
 
     opened(100, 0)

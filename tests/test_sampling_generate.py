@@ -6,11 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from notagen_jax.config import ModelConfig
+from notagen_jax.config import PRESETS, ModelConfig
 from notagen_jax.errors import NotaGenError
 from notagen_jax.model import init_params
 from notagen_jax.patches import encode_continuation, encode_piece
 from notagen_jax.sampling import Sampler, SamplingInterrupted, SamplingSettings, default_batch_size, generate
+from notagen_jax.sampling.batch import Batch
+from notagen_jax.sampling.generate import side_by_side
 from notagen_jax.sampling.windows import body_has_begun, next_window
 from tests.counting_composer import train
 
@@ -65,6 +67,40 @@ def test_waiting_prompts_take_the_rows_of_finished_pieces(params, eight):
     assert default_batch_size(8) == 8
     samples = generate(CONFIG, params, [PROMPT] * 8, list(range(8)), batch_size=3)
     assert [sample.text for sample in samples] == [sample.text for sample in eight]
+
+
+@pytest.mark.parametrize(("cores", "batch_size", "batches"), [(1, 8, 1), (4, 8, 1), (3, 2, 3), (8, 2, 4)])
+def test_batches_side_by_side_and_narrowing_ones_give_the_same_pieces(
+    params, eight, monkeypatch, cores, batch_size, batches
+):
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    narrowed = []
+    narrow = Batch._narrow
+
+    def noting(batch, width):
+        narrowed.append((batch.width, width, len(batch.placed)))
+        narrow(batch, width)
+
+    monkeypatch.setattr(Batch, "_narrow", noting)
+    sampler = Sampler(CONFIG, params, batch_size)
+    # The first six are soon at the limit, so that the last two are alone.
+    settings = SamplingSettings(max_chars=150)
+    begun = PROMPT + "".join(f"[r:{i}/{BARS - 1 - i}][V:1]C|\n" for i in range(BARS - 2))
+    first = generate(CONFIG, params, [begun] * 2, [0, 1], settings)
+    last = generate(CONFIG, params, [PROMPT] * 2, [6, 7], settings)
+    for _ in range(2):
+        samples = sampler.generate([begun] * 6 + [PROMPT] * 2, list(range(8)), settings)
+        assert [sample.text for sample in samples[:2]] == [sample.text for sample in first]
+        assert [sample.text for sample in samples[6:]] == [sample.text for sample in last]
+        assert eight[6].text.startswith(samples[6].text)
+    assert len(sampler._batches) == batches
+    assert narrowed == ([(8, 2, 2)] * 2 if batch_size == 8 else [])
+
+
+def test_caches_side_by_side_keep_within_their_bound():
+    large = PRESETS["large"]
+    assert side_by_side(large, 16, 1000) == 1
+    assert side_by_side(CONFIG, 2, 1) == 1
 
 
 def test_nothing_compiles_from_the_second_call_on(params):
@@ -154,7 +190,8 @@ def test_progress_is_reported_while_it_runs(params, eight):
     assert sorted(stopped, key=lambda sample: sample.seed) == samples
 
 
-def test_an_interrupt_hands_over_the_pieces_and_leaves_the_sampler_usable(params, eight):
+def test_an_interrupt_hands_over_the_pieces_and_leaves_the_sampler_usable(params, eight, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     sampler = Sampler(CONFIG, params, 2)
 
     def press_ctrl_c(progress):

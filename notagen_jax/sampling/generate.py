@@ -1,30 +1,24 @@
 """Sampling whole pieces: prompts in, text out (paper section 3.1).
 
 The host reads prompts into rows, lets the device draw a chunk of patches at a time, starts new
-windows where they are full, and gives the row of a finished piece to the next prompt.
+windows where they are full, and gives the row of a finished piece to the next prompt. On a CPU
+batches are drawn side by side, one a core: the small products of decoding do not fill several.
 """
 
 import collections
+import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
 import numpy as np
 
-from notagen_jax.config import PATCH_SIZE, ModelConfig
+from notagen_jax.config import ModelConfig
 from notagen_jax.errors import NotaGenError
-from notagen_jax.sampling.decode import (
-    CHUNK_PATCHES,
-    PREFILL_PATCHES,
-    Filters,
-    Rows,
-    attention_block,
-    decode_chunk,
-    empty_cache,
-    prefill,
-    unstack,
-)
+from notagen_jax.sampling.batch import CPU_SAME_BITS, Batch
+from notagen_jax.sampling.decode import CHUNK_PATCHES, Filters, unstack
 from notagen_jax.sampling.piece import GrowingPiece
 from notagen_jax.sampling.settings import (
     Progress,
@@ -32,10 +26,11 @@ from notagen_jax.sampling.settings import (
     SamplingInterrupted,
     SamplingSettings,
 )
-from notagen_jax.sampling.windows import body_has_begun
 
 WATCHED_PATCHES = 8
 """Patches drawn by one call where bars are drawn again: what follows a bar that fails is lost."""
+SIDE_BY_SIDE_BYTES = 2**31
+"""Most that the caches of batches side by side take; one batch may take more."""
 
 
 def generate(
@@ -70,12 +65,24 @@ def default_batch_size(pieces: int) -> int:
     On a CPU 2 to 16: there the matrix products of 2 to 16 rows give each row the same bits whatever
     their number, and one row costs what two do. An accelerator takes up to 64.
     """
-    smallest, largest = (2, 16) if jax.default_backend() == "cpu" else (1, 64)
+    smallest, largest = CPU_SAME_BITS if jax.default_backend() == "cpu" else (1, 64)
     return min(max(1 << (pieces - 1).bit_length(), smallest), largest)
 
 
+def side_by_side(config: ModelConfig, batch_size: int, pieces: int) -> int:
+    """How many batches of so many rows are drawn at once: on a CPU one a core, as far as pieces go round.
+
+    Where a row's cache is large, so is a batch's work, and it fills several cores alone.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    positions = config.patch_layers * config.patch_length * config.hidden_size
+    cache = 2 * batch_size * positions * np.dtype(config.dtype).itemsize
+    return max(min(os.cpu_count() or 1, -(-pieces // batch_size), SIDE_BY_SIDE_BYTES // cache), 1)
+
+
 class Sampler:
-    """Parameters laid out for decoding and a cache of `batch_size` rows, kept between calls.
+    """Parameters laid out for decoding and caches of `batch_size` rows, kept between calls.
 
     Whatever shares the batch, a row's numbers stay the same bits, so a seed gives the same piece for
     a given `batch_size`. Under another one, matrix products may round differently (see
@@ -87,9 +94,8 @@ class Sampler:
             raise NotaGenError(f"batch size must be at least 1, got {batch_size}")
         self.config = config
         self.batch_size = batch_size
-        self._block = attention_block(config)
         self._weights = unstack(config, params)
-        self._cache = empty_cache(config, batch_size, self._block)
+        self._batches: list[Batch] = []
 
     def generate(
         self,
@@ -110,84 +116,43 @@ class Sampler:
         )
         pieces = list(waiting)
         chunk = CHUNK_PATCHES if settings.bar_attempts == 1 else WATCHED_PATCHES
-        placed: dict[int, GrowingPiece] = {}
-        rows = _no_rows(self.batch_size)
+        batches = self._opened(side_by_side(self.config, self.batch_size, len(pieces)))
         started = time.monotonic()
+        drawing: dict[futures.Future, Batch] = {}
         try:
-            while waiting or placed:
-                for row in range(self.batch_size):
-                    if row not in placed and waiting:
-                        placed[row] = waiting.popleft()
-                        placed[row].start()
-                        self._open_window(rows, row, placed[row])
-                # No row draws past its limit by more than the others' need.
-                steps = min(chunk, _most_left(placed.values()) or chunk)
-                self._cache, *results = decode_chunk(
-                    self.config, self._block, self._weights, self._cache, rows, filters, np.int32(steps)
-                )
-                rows, drawn, counts = jax.device_get(results)
-                # The rows are written to below, and arrays from the device are read-only.
-                rows = Rows(*(np.array(field) for field in rows))
-                moved = []
-                for row, piece in list(placed.items()):
-                    if piece.add(drawn[row, : counts[row]]):
-                        self._open_window(rows, row, piece)
-                    full = piece.sample is None and rows.length[row] >= self.config.patch_length
-                    if full and piece.overflow():
-                        self._open_window(rows, row, piece)
-                    if piece.sample is not None:
-                        rows.active[row] = False
-                        del placed[row]
-                    moved.append(piece.report())
-                if progress is not None:
-                    stopped = sum(piece.sample is not None for piece in pieces)
-                    characters = sum(piece.characters for piece in pieces)
-                    seconds = time.monotonic() - started
-                    progress(Progress(tuple(moved), stopped, len(pieces), characters, seconds))
-        except KeyboardInterrupt as interrupt:
-            # The cache may have been given away to a program that did not hand it back.
-            self._cache = empty_cache(self.config, self.batch_size, self._block)
+            with futures.ThreadPoolExecutor(len(batches)) as threads:
+                while waiting or drawing or any(batch.placed for batch in batches):
+                    for batch in batches:
+                        if batch in drawing.values():
+                            continue
+                        batch.fill(waiting)
+                        if batch.placed:
+                            drawing[threads.submit(batch.draw, filters, chunk)] = batch
+                    for done in futures.wait(drawing, return_when=futures.FIRST_COMPLETED).done:
+                        moved = drawing.pop(done).take(*done.result())
+                        if progress is not None:
+                            stopped = sum(piece.sample is not None for piece in pieces)
+                            characters = sum(piece.characters for piece in pieces)
+                            seconds = time.monotonic() - started
+                            progress(Progress(tuple(moved), stopped, len(pieces), characters, seconds))
+        except BaseException as error:
+            # A cache may have been given away to a program that did not hand it back.
+            self._batches.clear()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
             for piece in pieces:
                 piece.stop("interrupted")
             begun = [piece.sample for piece in pieces if piece.sample is not None]
-            raise SamplingInterrupted(begun) from interrupt
+            raise SamplingInterrupted(begun) from error
         return [piece.sample for piece in pieces if piece.sample is not None]
 
-    def _open_window(self, rows: Rows, row: int, piece: GrowingPiece) -> None:
-        """Read what the cache lacks of a piece's window into a row of it, and set the row's state.
-
-        The last patch is always read: what the row draws next hangs on its vector.
-        """
-        patches, tail = piece.window
-        known = min(piece.cached, len(patches) - 1)
-        for start in range(known - known % PREFILL_PATCHES, len(patches), PREFILL_PATCHES):
-            part = patches[start : start + PREFILL_PATCHES]
-            padded = np.zeros((PREFILL_PATCHES, PATCH_SIZE), np.uint8)
-            padded[: len(part)] = part
-            self._cache = prefill(
-                self.config,
-                self._weights,
-                self._cache,
-                np.int32(row),
-                padded,
-                np.int32(start),
-                np.int32(len(part)),
-            )
-        piece.cached = len(patches)
-        rows.length[row] = len(patches)
-        rows.active[row] = True
-        rows.begun[row] = body_has_begun(piece.text)
-        rows.drawn[row] = piece.drawn
-        rows.key[row] = (piece.seed >> 32) & 0xFFFFFFFF, piece.seed & 0xFFFFFFFF
-        rows.tail[row] = 0
-        rows.tail[row, : len(tail)] = tail
-        rows.tail_length[row] = len(tail)
-
-
-def _most_left(pieces: Iterable[GrowingPiece]) -> int | None:
-    """The most patches that any of the pieces may still draw; None where one has no limit."""
-    left = [piece.patches_left for piece in pieces]
-    return max(n for n in left if n is not None) if None not in left else None
+    def _opened(self, count: int) -> list[Batch]:
+        """So many batches, ready for a run."""
+        while len(self._batches) < count:
+            self._batches.append(Batch(self.config, self._weights, self.batch_size))
+        for batch in self._batches:
+            batch.open()
+        return self._batches[:count]
 
 
 def _check(prompts: Sequence[str], seeds: Sequence[int]) -> None:
@@ -200,15 +165,3 @@ def _check(prompts: Sequence[str], seeds: Sequence[int]) -> None:
     for seed in seeds:
         if not 0 <= seed < 1 << 64:
             raise NotaGenError(f"seed {seed}: must be an integer from 0 to 2**64 - 1")
-
-
-def _no_rows(width: int) -> Rows:
-    return Rows(
-        length=np.zeros(width, np.int32),
-        active=np.zeros(width, bool),
-        begun=np.zeros(width, bool),
-        drawn=np.zeros(width, np.int32),
-        key=np.zeros((width, 2), np.uint32),
-        tail=np.zeros((width, PATCH_SIZE), np.uint8),
-        tail_length=np.zeros(width, np.int32),
-    )
