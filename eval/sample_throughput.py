@@ -97,6 +97,10 @@ def run(options: SampleThroughput) -> dict[str, Any]:
         for batch in options.batches
     }
     starts = {batch: first_patches(sampler, batch) for batch, sampler in samplers.items()}
+    if options.checkpoint is not None:
+        # Its pieces come to an end, and the fewer rows that then go on have programs of their own.
+        for batch, sampler in samplers.items():
+            time_sampler(sampler, batch, options.patches, options.rounds)
     measured: dict[str, list[Timing]] = {str(batch): [] for batch in options.batches}
     theirs: list[Timing] = []
     if official is not None:

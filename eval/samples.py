@@ -62,7 +62,7 @@ class Samples:
     max_patches: int | None = None
     """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
     batch: int = 16
-    """Pieces sampled at the same time."""
+    """Pieces of a batch, of which a CPU draws several at once."""
     processes: int = dataclasses.field(default_factory=lambda: min(8, os.cpu_count() or 1))
     """Pieces judged at the same time."""
 

@@ -11,7 +11,7 @@ from notagen_jax.errors import NotaGenError
 from notagen_jax.model import init_params
 from notagen_jax.patches import encode_continuation, encode_piece
 from notagen_jax.sampling import Sampler, SamplingInterrupted, SamplingSettings, default_batch_size, generate
-from notagen_jax.sampling.batch import Batch
+from notagen_jax.sampling.batch import NARROW, Batch
 from notagen_jax.sampling.generate import side_by_side
 from notagen_jax.sampling.windows import body_has_begun, next_window
 from tests.counting_composer import train
@@ -69,38 +69,76 @@ def test_waiting_prompts_take_the_rows_of_finished_pieces(params, eight):
     assert [sample.text for sample in samples] == [sample.text for sample in eight]
 
 
-@pytest.mark.parametrize(("cores", "batch_size", "batches"), [(1, 8, 1), (4, 8, 1), (3, 2, 3), (8, 2, 4)])
-def test_batches_side_by_side_and_narrowing_ones_give_the_same_pieces(
-    params, eight, monkeypatch, cores, batch_size, batches
-):
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
-    narrowed = []
+@pytest.fixture
+def cores(monkeypatch, request):
+    """A CPU with so many cores."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(request.param), raising=False)
+    return request.param
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "batches"), [(1, 3, 1), (3, 2, 3), (8, 2, 4)], indirect=["cores"]
+)
+def test_batches_side_by_side_give_the_same_pieces(params, eight, cores, batch_size, batches):
+    sampler = Sampler(CONFIG, params, batch_size)
+    for prompts in ([PROMPT] * 8, [PROMPT] * 7):
+        samples = sampler.generate(prompts, list(range(len(prompts))))
+        assert [sample.text for sample in samples] == [sample.text for sample in eight[: len(prompts)]]
+        assert len(sampler._batches) == batches
+    assert sampler.generate([PROMPT], [7])[0].text == eight[7].text
+    assert len(sampler._batches) == 1
+
+
+@pytest.mark.parametrize("cores", [1, 2], indirect=True)
+def test_a_batch_with_few_pieces_left_goes_on_narrower(params, monkeypatch, cores):
+    seen = []
     narrow = Batch._narrow
 
     def noting(batch, width):
-        narrowed.append((batch.width, width, len(batch.placed)))
+        seen.append((batch.width, len(batch.placed)))
         narrow(batch, width)
 
     monkeypatch.setattr(Batch, "_narrow", noting)
-    sampler = Sampler(CONFIG, params, batch_size)
-    # The first six are soon at the limit, so that the last two are alone.
+    sampler = Sampler(CONFIG, params, 16)
+    # Those that are begun are soon at the limit, and the other two go on alone.
     settings = SamplingSettings(max_chars=150)
     begun = PROMPT + "".join(f"[r:{i}/{BARS - 1 - i}][V:1]C|\n" for i in range(BARS - 2))
-    first = generate(CONFIG, params, [begun] * 2, [0, 1], settings)
-    last = generate(CONFIG, params, [PROMPT] * 2, [6, 7], settings)
+    prompts = [PROMPT if seed % 16 == 6 else begun for seed in range(16 * cores + 16)]
+    expected = generate(CONFIG, params, [begun, PROMPT], [1, 6], settings, batch_size=2)
     for _ in range(2):
-        samples = sampler.generate([begun] * 6 + [PROMPT] * 2, list(range(8)), settings)
-        assert [sample.text for sample in samples[:2]] == [sample.text for sample in first]
-        assert [sample.text for sample in samples[6:]] == [sample.text for sample in last]
-        assert eight[6].text.startswith(samples[6].text)
-    assert len(sampler._batches) == batches
-    assert narrowed == ([(8, 2, 2)] * 2 if batch_size == 8 else [])
+        seen.clear()
+        samples = sampler.generate(prompts, list(range(len(prompts))), settings)
+        assert len(samples) == len(prompts)
+        assert [samples[1].text, samples[6].text] == [sample.text for sample in expected]
+        assert seen
+        assert {width for width, _ in seen} == {16}
+        assert all(0 < left <= NARROW for _, left in seen)
 
 
-def test_caches_side_by_side_keep_within_their_bound():
-    large = PRESETS["large"]
-    assert side_by_side(large, 16, 1000) == 1
-    assert side_by_side(CONFIG, 2, 1) == 1
+@pytest.mark.parametrize("cores", [64], indirect=True)
+def test_batches_side_by_side_keep_within_cores_pieces_and_memory(cores):
+    assert side_by_side(PRESETS["mini"], 16, 1000) == 16
+    assert side_by_side(PRESETS["mini"], 16, 33) == 3
+    assert side_by_side(PRESETS["large"], 16, 1000) == 1
+
+
+@pytest.mark.parametrize("cores", [2], indirect=True)
+def test_side_by_side_an_interrupt_or_a_failure_leaves_the_sampler_usable(params, eight, cores):
+    sampler = Sampler(CONFIG, params, 2)
+
+    def stop(error):
+        def progress(_):
+            raise error
+
+        return progress
+
+    with pytest.raises(SamplingInterrupted) as caught:
+        sampler.generate([PROMPT] * 8, list(range(8)), progress=stop(KeyboardInterrupt()))
+    assert [sample.seed for sample in caught.value.samples] == [0, 1, 2, 3]
+    with pytest.raises(OSError, match="disk"):
+        sampler.generate([PROMPT] * 8, list(range(8)), progress=stop(OSError("disk")))
+    samples = sampler.generate([PROMPT] * 8, list(range(8)))
+    assert [sample.text for sample in samples] == [sample.text for sample in eight]
 
 
 def test_nothing_compiles_from_the_second_call_on(params):
@@ -190,8 +228,8 @@ def test_progress_is_reported_while_it_runs(params, eight):
     assert sorted(stopped, key=lambda sample: sample.seed) == samples
 
 
-def test_an_interrupt_hands_over_the_pieces_and_leaves_the_sampler_usable(params, eight, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+@pytest.mark.parametrize("cores", [1], indirect=True)
+def test_an_interrupt_hands_over_the_pieces_and_leaves_the_sampler_usable(params, eight, cores):
     sampler = Sampler(CONFIG, params, 2)
 
     def press_ctrl_c(progress):

@@ -55,7 +55,7 @@ class Generate:
     formats: tuple[str, ...] = FORMATS
     """Files to write: any of abc, xml (MusicXML), midi, svg, pdf."""
     batch: int = 0
-    """Pieces sampled at the same time; 0 chooses by the machine."""
+    """Pieces of a batch, of which a CPU draws several at once; 0 chooses by the machine."""
     top_k: int | None = None
     """Keep this many of the likeliest characters. Default: what the checkpoint advises, else 9."""
     top_p: float | None = None
@@ -176,7 +176,10 @@ class PieceWriter:
                 write_atomic(self.out / f"{self.stem}-{sample.seed}.raw.abc", sample.text)
 
     def _write_report(self) -> None:
-        write_atomic(self.out / "report.json", json.dumps(self.outcomes, indent=1) + "\n")
+        write_atomic(
+            self.out / "report.json",
+            json.dumps(sorted(self.outcomes, key=lambda outcome: outcome["seed"]), indent=1) + "\n",
+        )
 
     def close(self) -> int:
         """Print the summary; 1 when a piece was not finished or not written in every format."""

@@ -25,16 +25,18 @@ from notagen_jax.sampling.windows import body_has_begun
 
 CPU_SAME_BITS = (2, 16)
 """Numbers of rows between which a CPU's matrix products give each row the same bits."""
-NARROWING = 4
-"""A batch with so many times fewer pieces than rows, and none waiting, goes on with so many times fewer."""
+NARROW = 4
+"""Rows that a batch of the most rows goes on with where no more hold a piece and none waits. A program of
+its own to compile; narrower batches are not worth one."""
 
 
 class Batch:
     """One batch of rows, kept between runs."""
 
     def __init__(self, config: ModelConfig, weights: Weights, width: int) -> None:
+        """A batch of `width` rows."""
         self.config = config
-        self.width = width
+        self.full_width = width
         self.placed: dict[int, GrowingPiece] = {}
         """The piece in each row that is under way."""
         self._block = attention_block(config)
@@ -45,23 +47,32 @@ class Batch:
     def open(self) -> None:
         """Make all rows ready for new pieces."""
         self.placed = {}
-        if len(self._rows.active) != self.width:
-            self._cache = empty_cache(self.config, self.width, self._block)
-        self._rows = _no_rows(self.width)
+        if self.width != self.full_width:
+            self._cache = empty_cache(self.config, self.full_width, self._block)
+        self._rows = _no_rows(self.full_width)
 
-    def fill(self, waiting: collections.deque[GrowingPiece]) -> None:
-        """Put waiting pieces into the free rows, or go on with fewer rows where few pieces are left."""
-        for row in range(len(self._rows.active)):
-            if row not in self.placed and waiting:
+    @property
+    def width(self) -> int:
+        """Rows that it has now."""
+        return len(self._rows.active)
+
+    def fill(self, waiting: collections.deque[GrowingPiece], most: int) -> None:
+        """Put waiting pieces into free rows, at most `most` under way in all; or go on with fewer rows."""
+        for row in range(self.width):
+            if row not in self.placed and waiting and len(self.placed) < most:
                 self.placed[row] = waiting.popleft()
                 self.placed[row].start()
                 self._open_window(row, self.placed[row])
-        fewer = len(self._rows.active) // NARROWING
-        if not waiting and 0 < len(self.placed) <= fewer and same_bits(fewer, self.width):
-            self._narrow(fewer)
+        # As many rows as give each row the same bits, so on a CPU alone.
+        wide = jax.default_backend() == "cpu" and self.width == CPU_SAME_BITS[1]
+        if wide and not waiting and 0 < len(self.placed) <= NARROW:
+            self._narrow(NARROW)
 
     def draw(self, filters: Filters, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw at most so many patches in every row: uint8 (rows, most, 16), and how many, int32 (rows,)."""
+        """Draw at most so many patches in every row that holds a piece, of which there must be one.
+
+        Returns what was drawn, uint8 (rows, CHUNK_PATCHES, 16), and how many of each row, int32 (rows,).
+        """
         # No row draws past its limit by more than the others' need.
         steps = min(most, _most_left(self.placed.values()) or most)
         self._cache, *results = decode_chunk(
@@ -90,7 +101,7 @@ class Batch:
     def _narrow(self, width: int) -> None:
         """Go on with `width` rows, which hold all pieces that are under way."""
         under_way = list(self.placed)
-        free = [row for row in range(len(self._rows.active)) if row not in self.placed]
+        free = [row for row in range(self.width) if row not in self.placed]
         kept = np.array((under_way + free)[:width])
         self._cache = _of_rows(self._cache, kept)
         self._rows = Rows(*(field[kept] for field in self._rows))
@@ -126,13 +137,6 @@ class Batch:
         rows.tail[row] = 0
         rows.tail[row, : len(tail)] = tail
         rows.tail_length[row] = len(tail)
-
-
-def same_bits(width: int, other: int) -> bool:
-    """Whether a row's numbers are the same bits in batches of either width on this machine."""
-    smallest, largest = CPU_SAME_BITS
-    fits = all(smallest <= rows <= largest for rows in (width, other))
-    return width == other or (jax.default_backend() == "cpu" and fits)
 
 
 @jax.jit

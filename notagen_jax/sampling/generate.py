@@ -49,7 +49,8 @@ def generate(
                 a piece in reduced form with stream headers, which is gone on from
     seeds:      integers of at most 64 bits
     progress:   called after each chunk of patches; a KeyboardInterrupt that it raises stops the run
-    batch_size: rows that are drawn together; None chooses (`default_batch_size`)
+    batch_size: rows that are drawn together; None chooses (`default_batch_size`). A CPU draws several
+                batches at once (`side_by_side`)
 
     For several calls with the same parameters make a `Sampler` once. Raises `NotaGenError` on
     prompts, seeds or sizes that cannot work, `SamplingInterrupted` with the pieces so far on Ctrl-C.
@@ -76,9 +77,10 @@ def side_by_side(config: ModelConfig, batch_size: int, pieces: int) -> int:
     """
     if jax.default_backend() != "cpu":
         return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     positions = config.patch_layers * config.patch_length * config.hidden_size
     cache = 2 * batch_size * positions * np.dtype(config.dtype).itemsize
-    return max(min(os.cpu_count() or 1, -(-pieces // batch_size), SIDE_BY_SIDE_BYTES // cache), 1)
+    return max(min(cores, -(-pieces // batch_size), SIDE_BY_SIDE_BYTES // cache), 1)
 
 
 class Sampler:
@@ -117,6 +119,14 @@ class Sampler:
         pieces = list(waiting)
         chunk = CHUNK_PATCHES if settings.bar_attempts == 1 else WATCHED_PATCHES
         batches = self._opened(side_by_side(self.config, self.batch_size, len(pieces)))
+        share = -(-len(pieces) // len(batches))
+        # Threads have a default device of their own.
+        (device,) = jax.tree.leaves(self._weights)[0].devices()
+
+        def draw(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+            with jax.default_device(device):
+                return batch.draw(filters, chunk)
+
         started = time.monotonic()
         drawing: dict[futures.Future, Batch] = {}
         try:
@@ -125,10 +135,11 @@ class Sampler:
                     for batch in batches:
                         if batch in drawing.values():
                             continue
-                        batch.fill(waiting)
+                        batch.fill(waiting, share)
                         if batch.placed:
-                            drawing[threads.submit(batch.draw, filters, chunk)] = batch
-                    for done in futures.wait(drawing, return_when=futures.FIRST_COMPLETED).done:
+                            drawing[threads.submit(draw, batch)] = batch
+                    futures.wait(drawing, return_when=futures.FIRST_COMPLETED)
+                    for done in [future for future in drawing if future.done()]:
                         moved = drawing.pop(done).take(*done.result())
                         if progress is not None:
                             stopped = sum(piece.sample is not None for piece in pieces)
@@ -147,12 +158,13 @@ class Sampler:
         return [piece.sample for piece in pieces if piece.sample is not None]
 
     def _opened(self, count: int) -> list[Batch]:
-        """So many batches, ready for a run."""
+        """So many batches, ready for a run; others are let go."""
+        del self._batches[count:]
         while len(self._batches) < count:
             self._batches.append(Batch(self.config, self._weights, self.batch_size))
         for batch in self._batches:
             batch.open()
-        return self._batches[:count]
+        return self._batches
 
 
 def _check(prompts: Sequence[str], seeds: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ class SamplingSettings:
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
     max_seconds: float = 1200.0
-    """A piece that takes longer than this is given up."""
+    """A piece that takes longer than this by the clock, which all pieces under way share, is given up."""
     max_patches: int | None = None
     """Patches to draw at most; None sets no limit."""
 

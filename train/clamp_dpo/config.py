@@ -27,7 +27,7 @@ class SamplingConfig:
     max_chars: int = 102_400
     """A piece longer than this, its prompt included, is given up."""
     batch: int = 64
-    """Pieces drawn together."""
+    """Pieces of a batch, of which a CPU draws several at once."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Masked pre-training of the packaged judge's music tower, on one half of the free scores.
+"""Masked pre-training of a judge's music tower, on one half of the free scores.
 
-    python -m train.m3_pretrain judge --run runs/judge-m3 --data.sources CHORALES LIEDER QUARTETS
+    python -m train.m3_pretrain judge --run runs/judge-m3 --data.sources MUSIC21 OPENSCORE
 
 The sources are built data sets (`docs/data.md`); two CPU cores, minutes. `--data.half second --seed 1`
 is the second judge.
@@ -23,10 +23,10 @@ MUSIC_TOWER = Clamp2Config(
 
 CONFIG = Clamp2RunConfig(
     model=MUSIC_TOWER,
-    data=ScoreDataConfig(half="first", balance=0.5, keys="original", rows=4, length=64),
+    data=ScoreDataConfig(half="first", balance=0.5, keys="uniform", rows=4, length=64),
     optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=30, decay="cosine", beta2=0.98, clip=1.0),
-    steps=120,
+    steps=300,
     log_every=10,
-    evaluate_every=120,
+    evaluate_every=100,
     evaluate_rows=16,
 )
