@@ -72,6 +72,8 @@ def test_waiting_prompts_take_the_rows_of_finished_pieces(params, eight):
 @pytest.fixture
 def cores(monkeypatch, request):
     """A CPU with so many cores."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("an accelerator draws one batch at a time")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(request.param), raising=False)
     return request.param
 
@@ -104,12 +106,14 @@ def test_a_batch_with_few_pieces_left_goes_on_narrower(params, monkeypatch, core
     settings = SamplingSettings(max_chars=150)
     begun = PROMPT + "".join(f"[r:{i}/{BARS - 1 - i}][V:1]C|\n" for i in range(BARS - 2))
     prompts = [PROMPT if seed % 16 == 6 else begun for seed in range(16 * cores + 16)]
-    expected = generate(CONFIG, params, [begun, PROMPT], [1, 6], settings, batch_size=2)
+    whole = [seed for seed, prompt in enumerate(prompts) if prompt == PROMPT]
+    starts = [begun] + [PROMPT] * len(whole)
+    expected = generate(CONFIG, params, starts, [1, *whole], settings, batch_size=2)
     for _ in range(2):
         seen.clear()
         samples = sampler.generate(prompts, list(range(len(prompts))), settings)
         assert len(samples) == len(prompts)
-        assert [samples[1].text, samples[6].text] == [sample.text for sample in expected]
+        assert [samples[seed].text for seed in (1, *whole)] == [sample.text for sample in expected]
         assert seen
         assert {width for width, _ in seen} == {16}
         assert all(0 < left <= NARROW for _, left in seen)

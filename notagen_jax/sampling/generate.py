@@ -6,6 +6,7 @@ batches are drawn side by side, one a core: the small products of decoding do no
 """
 
 import collections
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -120,11 +121,11 @@ class Sampler:
         chunk = CHUNK_PATCHES if settings.bar_attempts == 1 else WATCHED_PATCHES
         batches = self._opened(side_by_side(self.config, self.batch_size, len(pieces)))
         share = -(-len(pieces) // len(batches))
-        # Threads have a default device of their own.
-        (device,) = jax.tree.leaves(self._weights)[0].devices()
+        # Threads have a default device of their own; that of the weights is meant, where they are on one.
+        devices = jax.tree.leaves(self._weights)[0].devices()
 
         def draw(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-            with jax.default_device(device):
+            with jax.default_device(next(iter(devices))) if len(devices) == 1 else contextlib.nullcontext():
                 return batch.draw(filters, chunk)
 
         started = time.monotonic()

@@ -2,8 +2,8 @@
 
     python -m train.m3_pretrain judge --run runs/judge-m3 --data.sources MUSIC21 OPENSCORE
 
-The sources are built data sets (`docs/data.md`); two CPU cores, minutes. `--data.half second --seed 1`
-is the second judge.
+The sources are built data sets (`docs/data.md`); two CPU cores, a quarter of an hour. The packaged judge
+does without (its model card).
 """
 
 from notagen_jax.clamp2.config import Clamp2Config

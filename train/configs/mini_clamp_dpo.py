@@ -11,7 +11,7 @@ is judged on the samples that the next iteration chooses from.
 The paper learns from the best and the worst tenth of 100 samples of each of some hundred prompts. Of four
 prompts that is a few dozen pieces, which a policy learns by heart instead of what they have in common: so
 here 0.4 of the samples are chosen and as many rejected, and each is seen about once (80 updates of two
-pairs). An iteration: about 0.6 million characters drawn and 80 updates, thirteen minutes.
+pairs). An iteration: about half a million characters drawn and 80 updates, eight to twelve minutes.
 """
 
 from notagen_jax.checkpoints import FINETUNED
