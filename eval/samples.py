@@ -8,7 +8,6 @@ shares in `DIR/report.json`. The same command goes on where it was stopped.
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from eval import readers
 from notagen_jax import checkpoints
 from notagen_jax.checkpoints.adapters import weights_digest
 from notagen_jax.compilation import enable_compilation_cache
+from notagen_jax.cores import usable_cores
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import read_json, write_atomic
 from notagen_jax.labels import Prompt
@@ -63,7 +63,7 @@ class Samples:
     """Give a piece up after so many patches; None: the official limit of 102,400 characters."""
     batch: int = 16
     """Pieces of a batch, of which a CPU draws several at once."""
-    processes: int = dataclasses.field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    processes: int = dataclasses.field(default_factory=lambda: min(8, usable_cores()))
     """Pieces judged at the same time."""
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """Whole pieces from a model that was briefly trained on a piece longer than its window."""
 
 import re
+import threading
 
 import jax
 import numpy as np
@@ -117,6 +118,24 @@ def test_a_batch_with_few_pieces_left_goes_on_narrower(params, monkeypatch, core
         assert seen
         assert {width for width, _ in seen} == {16}
         assert all(0 < left <= NARROW for _, left in seen)
+
+
+@pytest.mark.parametrize("cores", [2], indirect=True)
+def test_batches_are_drawn_at_the_same_time(params, monkeypatch, cores):
+    both = threading.Barrier(cores, timeout=60)
+    draw = Batch.draw
+    met = set()
+
+    def meeting(batch, *inputs):
+        if batch not in met:
+            met.add(batch)
+            both.wait()  # breaks, and fails the test, where one batch is drawn after the other
+        return draw(batch, *inputs)
+
+    monkeypatch.setattr(Batch, "draw", meeting)
+    samples = Sampler(CONFIG, params, 2).generate([PROMPT] * 4, list(range(4)))
+    assert len(met) == cores
+    assert all(is_whole(sample.text) for sample in samples)
 
 
 @pytest.mark.parametrize("cores", [64], indirect=True)

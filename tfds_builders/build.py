@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import tyro
 
+from notagen_jax.cores import usable_cores
 from notagen_jax.errors import NotaGenError
 from notagen_jax.score.batch import SECONDS_A_PIECE
 
@@ -37,7 +37,7 @@ class Build:
     """Folder of the scores; for classical it holds a metadata.csv (path,composer and period or born,died;
     instrumentation, title). For openscore: the repositories, or a folder with an index.tsv, instead of
     the download."""
-    processes: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    processes: int = field(default_factory=lambda: min(8, usable_cores()))
     """Scores converted at the same time."""
     seconds: float = SECONDS_A_PIECE
     """Longest time for one score."""

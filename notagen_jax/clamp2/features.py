@@ -10,7 +10,6 @@ between and inside operations; a program of one layer compiles fast, so that len
 
 import collections
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from notagen_jax.clamp2 import m3_patches
 from notagen_jax.clamp2.config import TEXT_PAD, Clamp2Config
 from notagen_jax.clamp2.model import Clamp2Model, Tower, layer_of
 from notagen_jax.clamp2.tokenizer import Tokenizer, join_lines
+from notagen_jax.cores import usable_cores
 from notagen_jax.errors import NotaGenError
 
 Progress = Callable[[int, int], None]
@@ -225,7 +225,7 @@ def _pooled(
     sums = np.zeros((len(pieces), width), np.float32)
     totals = np.zeros((len(pieces), 1), np.float32)
     done = 0
-    threads = ThreadPoolExecutor(os.cpu_count() if jax.default_backend() == "cpu" else 1)
+    threads = ThreadPoolExecutor(usable_cores() if jax.default_backend() == "cpu" else 1)
     try:
         results = collections.deque(threads.submit(compute, *batch) for batch in batches)
         for batch, _, _ in batches:

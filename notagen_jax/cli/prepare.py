@@ -1,7 +1,6 @@
 """`notagen prepare`: score files into the interleaved text and the 15 rest-reduced texts."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from notagen_jax.cores import usable_cores
 from notagen_jax.errors import NotaGenError
 from notagen_jax.files import write_atomic
 from notagen_jax.score.batch import SECONDS_A_PIECE, Done, run_isolated
@@ -30,7 +30,7 @@ class Prepare:
     """Score files (MusicXML, ABC, kern, MuseData), or folders that hold them."""
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """Folder to write; a run that was cut short goes on where it stopped."""
-    processes: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    processes: int = field(default_factory=lambda: min(8, usable_cores()))
     """Scores converted at the same time."""
     seconds: float = SECONDS_A_PIECE
     """Longest time for one score."""

@@ -7,7 +7,6 @@ batches are drawn side by side, one a core: the small products of decoding do no
 
 import collections
 import contextlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from notagen_jax.config import ModelConfig
+from notagen_jax.cores import usable_cores
 from notagen_jax.errors import NotaGenError
 from notagen_jax.sampling.batch import CPU_SAME_BITS, Batch
 from notagen_jax.sampling.decode import CHUNK_PATCHES, Filters, unstack
@@ -78,10 +78,9 @@ def side_by_side(config: ModelConfig, batch_size: int, pieces: int) -> int:
     """
     if jax.default_backend() != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     positions = config.patch_layers * config.patch_length * config.hidden_size
     cache = 2 * batch_size * positions * np.dtype(config.dtype).itemsize
-    return max(min(cores, -(-pieces // batch_size), SIDE_BY_SIDE_BYTES // cache), 1)
+    return max(min(usable_cores(), -(-pieces // batch_size), SIDE_BY_SIDE_BYTES // cache), 1)
 
 
 class Sampler:
